@@ -1,0 +1,172 @@
+"""Time grids in forward time, decreasing from ``horizon`` to ``early_stop``, and DDPM's β ↔ h.
+
+A grid of K steps is an array of K+1 forward times T = τ_0 > τ_1 > … > τ_K = δ > 0. Each shape is a monotone
+clock φ(τ): the grid is uniform in φ, so one helper builds them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from srkverify import _check
+from srkverify._check import Array
+
+
+def exponential(horizon: float, early_stop: float, steps: int) -> Array:
+    """Linear from ``horizon`` down to time 1, then geometric down to ``early_stop``.
+
+    The steps satisfy h_k ≈ κ min(1, τ_k), the grid on which the convergence theorems are proved
+    (arXiv 2410.04760 and the DDPM analyses it builds on).
+
+    Parameters
+    ----------
+    horizon, early_stop : float
+        Forward times T > δ > 0 of the first and the last grid point.
+    steps : int
+        Number of steps K ≥ 1.
+
+    Returns
+    -------
+    (steps + 1,) decreasing forward times.
+
+    Raises
+    ------
+    ValueError
+        If early_stop ≤ 0, horizon ≤ early_stop or steps < 1.
+    """
+    return _uniform_in_clock(
+        horizon,
+        early_stop,
+        steps,
+        clock=lambda time: time - 1.0 if time >= 1.0 else np.log(time),
+        inverse=lambda phase: np.where(phase >= 0.0, phase + 1.0, np.exp(np.minimum(phase, 0.0))),
+    )
+
+
+def uniform(horizon: float, early_stop: float, steps: int) -> Array:
+    """Equal steps h = (T − δ)/K; parameters, result and errors as in :func:`exponential`."""
+    return _uniform_in_clock(horizon, early_stop, steps, clock=lambda time: time, inverse=lambda phase: phase)
+
+
+def cosine(horizon: float, early_stop: float, steps: int) -> Array:
+    """Cosine schedule: the signal level e^{−τ} is cos u with u uniform (Nichol & Dhariwal 2021, eq. 17).
+
+    Their offset s only fixes where u starts and ends; here ``early_stop`` and ``horizon`` do. Parameters,
+    result and errors as in :func:`exponential`.
+    """
+    return _uniform_in_clock(
+        horizon,
+        early_stop,
+        steps,
+        # tan u = sqrt(e^{2τ} − 1) keeps its digits for small τ, where arccos(e^{−τ}) loses half of them.
+        clock=lambda time: np.arctan(np.sqrt(np.expm1(2.0 * time))),
+        inverse=lambda phase: 0.5 * np.log1p(np.tan(phase) ** 2),
+    )
+
+
+def linear_beta(horizon: float, early_stop: float, steps: int, beta_ratio: float = 200.0) -> Array:
+    """Linear-β schedule: β grows linearly, by ``beta_ratio`` from s = 0 to s = 1, and the grid is uniform in s.
+
+    τ(s) is proportional to s + (beta_ratio − 1) s²/2 and reaches ``horizon`` at s = 1. The default 200 is DDPM's
+    0.02/0.0001 (Ho et al. 2020, section 4). Other parameters, result and errors as in :func:`exponential`.
+    """
+    ratio = _check.number("beta_ratio", beta_ratio, above=0.0)
+    growth = 0.5 * (ratio - 1.0)
+    # The root of growth s² + s = (1 + growth) τ/T, in the form that survives growth → 0 and small τ.
+    return _uniform_in_clock(
+        horizon,
+        early_stop,
+        steps,
+        clock=lambda time: _smaller_root(growth, (1.0 + growth) * time / horizon),
+        inverse=lambda phase: horizon * (phase + growth * phase**2) / (1.0 + growth),
+    )
+
+
+def betas_from_times(times: ArrayLike) -> Array:
+    """DDPM's β of each step, β = 1 − α = 1 − e^{−2h}, in DDPM's order (smallest noise first).
+
+    Parameters
+    ----------
+    times : (K+1,) decreasing forward times.
+
+    Returns
+    -------
+    (K,) values in (0, 1); ``betas[0]`` belongs to the last step of the sampler.
+    """
+    grid = check_times(times)
+    return -np.expm1(-2.0 * (grid[:-1] - grid[1:]))[::-1]
+
+
+def times_from_betas(betas: ArrayLike, early_stop: float) -> Array:
+    """Forward times of a DDPM β-schedule, by h = −½ log(1−β); inverse of :func:`betas_from_times`.
+
+    Parameters
+    ----------
+    betas : (K,) values in (0, 1), in DDPM's order (smallest noise first).
+    early_stop : float
+        Forward time δ > 0 at which the sampler stops.
+
+    Returns
+    -------
+    (K+1,) decreasing forward times ending at ``early_stop``.
+
+    Raises
+    ------
+    ValueError
+        If a β lies outside (0, 1) or early_stop ≤ 0.
+    """
+    beta = _check.finite_array("betas", betas, dimensions=(1,))
+    stop = _check.number("early_stop", early_stop, above=0.0)
+    outside = (beta <= 0.0) | (beta >= 1.0)
+    if outside.any():
+        where = int(np.argmax(outside))
+        raise ValueError(f"betas must lie strictly between 0 and 1; got {beta[where]!r} at index {where}")
+    return (stop + np.concatenate([[0.0], np.cumsum(-0.5 * np.log1p(-beta))]))[::-1].copy()
+
+
+def check_times(times: ArrayLike) -> Array:
+    """Return ``times`` as a read-only float64 array, or raise if it is not a decreasing grid of positive times.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two times, or one is not finite, not positive or not below its predecessor.
+    """
+    grid = _check.finite_array("times", times, dimensions=(1,))
+    if len(grid) < 2:
+        raise ValueError(f"times must hold at least 2 forward times (1 step); got {len(grid)}")
+    if grid[-1] <= 0.0 or grid.min() <= 0.0:
+        raise ValueError(f"times must be positive; got {grid.min()!r}")
+    rising = np.flatnonzero(np.diff(grid) >= 0.0)
+    if rising.size:
+        k = int(rising[0])
+        raise ValueError(
+            f"times must be strictly decreasing; got times[{k}] = {grid[k]!r}, times[{k + 1}] = {grid[k + 1]!r}"
+        )
+    return grid
+
+
+def _uniform_in_clock(
+    horizon: float,
+    early_stop: float,
+    steps: int,
+    clock: Callable[[float], Any],
+    inverse: Callable[[Array], Array],
+) -> Array:
+    stop = _check.number("early_stop", early_stop, above=0.0)
+    start = _check.number("horizon", horizon)
+    if start <= stop:
+        raise ValueError(f"horizon must be greater than early_stop = {stop!r}; got {horizon!r}")
+    count = _check.integer("steps", steps, at_least=1)
+    times = np.array(inverse(np.linspace(clock(start), clock(stop), count + 1)))
+    times[0], times[-1] = start, stop
+    return check_times(times)
+
+
+def _smaller_root(curvature: float, level: float) -> float:
+    """Positive root of ``curvature`` s² + s = ``level``."""
+    return 2.0 * level / (1.0 + np.sqrt(1.0 + 4.0 * curvature * level))

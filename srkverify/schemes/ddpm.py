@@ -1,0 +1,84 @@
+"""One-step schemes that evaluate the score once, at the current point: Euler–Maruyama to DDPM."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from srkverify import _check
+from srkverify.schedules import check_times
+from srkverify.tableau import Row, Tableau, assemble
+
+DDPM_VARIANCES = ("sde", "beta", "posterior", "marginal")
+
+
+def euler_maruyama(times: ArrayLike) -> Tableau:
+    """Euler–Maruyama for the reverse SDE: Y' = (1+h)Y + 2h s + √(2h) ξ.
+
+    One evaluation a step; weak order 1, KL ~ K⁻².
+
+    Parameters
+    ----------
+    times : (K+1,) decreasing forward times.
+
+    Raises
+    ------
+    ValueError
+        If ``times`` is not a decreasing grid of positive times.
+    """
+    grid = check_times(times)
+    h = grid[:-1] - grid[1:]
+    return _one_score("euler_maruyama", times, 1.0 + h, 2.0 * h, np.sqrt(2.0 * h))
+
+
+def exponential_euler(times: ArrayLike) -> Tableau:
+    """Exponential Euler, the theory literature's "DDPM": Y' = e^h Y + 2(e^h − 1) s + w, Var w = e^{2h} − 1.
+
+    The reverse SDE with the score frozen over the step and the linear part solved exactly (Chen et al.,
+    arXiv 2209.11215). One evaluation a step; weak order 1, KL ~ K⁻². Parameters and errors as in
+    :func:`euler_maruyama`.
+    """
+    grid = check_times(times)
+    h = grid[:-1] - grid[1:]
+    return _one_score("exponential_euler", times, np.exp(h), 2.0 * np.expm1(h), np.sqrt(np.expm1(2.0 * h)))
+
+
+def ddpm(times: ArrayLike, variance: str = "sde") -> Tableau:
+    """DDPM (Ho et al. 2020): Y' = α^{−1/2}(Y + (1−α)s) + σξ = e^h Y + (e^h − e^{−h}) s + σξ, α = e^{−2h}.
+
+    One evaluation a step; weak order 1, KL ~ K⁻².
+
+    Parameters
+    ----------
+    times : (K+1,) decreasing forward times.
+    variance : str
+        σ² of the step from τ_k to τ_{k+1}, with σ²_t = 1 − e^{−2t}:
+
+        - ``"sde"``: e^{2h} − 1 = 1/α − 1, the reverse SDE's own (Li et al., arXiv 2403.03852);
+        - ``"beta"``: 1 − α = β_t;
+        - ``"posterior"``: (1−α) σ²_{τ_{k+1}}/σ²_{τ_k} = β̃_t;
+        - ``"marginal"``: σ²_{τ_k} itself. It does not shrink with the step, so this sampler does not converge as
+          K grows: a negative control, not a choice.
+
+    Raises
+    ------
+    ValueError
+        If ``times`` is not a decreasing grid of positive times or ``variance`` is unknown.
+    """
+    grid = check_times(times)
+    h = grid[:-1] - grid[1:]
+    marginal = -np.expm1(-2.0 * grid)
+    beta = -np.expm1(-2.0 * h)
+    squared = {
+        "sde": np.expm1(2.0 * h),
+        "beta": beta,
+        "posterior": beta * marginal[1:] / marginal[:-1],
+        "marginal": marginal[:-1],
+    }[_check.choice("variance", variance, DDPM_VARIANCES)]
+    name = "ddpm" if variance == "sde" else f"ddpm_{variance}"
+    return _one_score(name, times, np.exp(h), 2.0 * np.sinh(h), np.sqrt(squared))
+
+
+def _one_score(name: str, times: ArrayLike, state: ArrayLike, score: ArrayLike, noise: ArrayLike) -> Tableau:
+    stage = Row(state=1.0, time=check_times(times)[:-1])
+    return assemble(name, times, [stage], Row(state=state, scores=[score], noise=[noise]))

@@ -1,0 +1,219 @@
+"""The Tableau: a sampler written as a table of numbers, one row of coefficients per step and stage.
+
+With Y the state, ξ_m ~ N(0, I) fresh in each step, S_j this step's scores and (u_p, s_p) the p-th latest
+evaluation of earlier steps (point and score), step k computes
+
+    U_i = stage_state Y + Σ_j stage_scores S_j + Σ_m stage_noise ξ_m + Σ_p (stage_past_points u_p + stage_past_scores s_p)
+    S_i = score(stage_times, U_i)                                    for each stage i that is evaluated
+    Y'  = state Y + Σ_j scores S_j + Σ_m noise ξ_m + Σ_p (past_points u_p + past_scores s_p)
+
+Engines read nothing else; no engine knows a scheme by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+from srkverify._check import Array
+from srkverify.schedules import check_times
+
+
+@dataclass(frozen=True)
+class Row:
+    """Coefficients of one stage, or of the output, over all steps; each entry is a number or a (K,) array.
+
+    Attributes
+    ----------
+    state : coefficient of the state Y.
+    scores : coefficients of this step's scores S_0, S_1, …
+    noise : coefficients of the noises ξ_0, ξ_1, …
+    past_points, past_scores : coefficients of earlier steps' evaluations, the latest first.
+    time : forward time at which a stage evaluates the score (ignored for the output).
+    evaluated : whether a stage is evaluated at all in a step (ignored for the output).
+    """
+
+    state: ArrayLike
+    scores: Sequence[ArrayLike] = ()
+    noise: Sequence[ArrayLike] = ()
+    past_points: Sequence[ArrayLike] = ()
+    past_scores: Sequence[ArrayLike] = ()
+    time: ArrayLike = 1.0
+    evaluated: ArrayLike = True
+
+
+@dataclass(frozen=True, eq=False)
+class Tableau:
+    """Coefficients of a sampler on a grid of K steps, with R stages, M noises and a memory of P evaluations.
+
+    Attributes
+    ----------
+    name : the scheme's name, for tables and figures only.
+    times : (K+1,) forward times, decreasing, positive.
+    stage_times : (K, R) forward times of the score evaluations.
+    stage_state : (K, R)
+    stage_scores : (K, R, R), strictly lower triangular.
+    stage_noise : (K, R, M)
+    stage_past_points, stage_past_scores : (K, R, P); index 0 is the latest evaluation of an earlier step.
+    state : (K,)
+    scores : (K, R)
+    noise : (K, M)
+    past_points, past_scores : (K, P)
+    evaluated : (K, R) bool; a stage that is not evaluated costs nothing and may not be used.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree, an entry is not finite, a stage uses a later or an unevaluated stage, or a step
+        uses an evaluation that no earlier step has made.
+    """
+
+    name: str
+    times: Array
+    stage_times: Array
+    stage_state: Array
+    stage_scores: Array
+    stage_noise: Array
+    stage_past_points: Array
+    stage_past_scores: Array
+    state: Array
+    scores: Array
+    noise: Array
+    past_points: Array
+    past_scores: Array
+    evaluated: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "times", check_times(self.times))
+        steps, stages = len(self.times) - 1, np.shape(self.stage_times)[-1]
+        noises, memory = np.shape(self.noise)[-1], np.shape(self.past_points)[-1]
+        shapes = {
+            "stage_times": (steps, stages),
+            "stage_state": (steps, stages),
+            "stage_scores": (steps, stages, stages),
+            "stage_noise": (steps, stages, noises),
+            "stage_past_points": (steps, stages, memory),
+            "stage_past_scores": (steps, stages, memory),
+            "state": (steps,),
+            "scores": (steps, stages),
+            "noise": (steps, noises),
+            "past_points": (steps, memory),
+            "past_scores": (steps, memory),
+            "evaluated": (steps, stages),
+        }
+        for name, shape in shapes.items():
+            kind = np.bool_ if name == "evaluated" else np.float64
+            value = np.array(getattr(self, name), dtype=kind)
+            if value.shape != shape:
+                raise ValueError(f"{name} must have shape {shape} (see Tableau); got {value.shape}")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{name} must be finite; got {value[~np.isfinite(value)][0]}")
+            value.setflags(write=False)
+            object.__setattr__(self, name, value)
+        self._check_causality()
+
+    def _check_causality(self) -> None:
+        if self.stage_times.size and self.stage_times[self.evaluated].min(initial=np.inf) <= 0.0:
+            raise ValueError(f"stage_times must be positive; got {self.stage_times[self.evaluated].min()!r}")
+        if np.triu(self.stage_scores).any():
+            raise ValueError("stage_scores must be strictly lower triangular: a stage may use earlier stages only")
+        skipped = ~self.evaluated
+        if self.scores[skipped].any() or np.swapaxes(self.stage_scores, 1, 2)[skipped].any():
+            raise ValueError("scores and stage_scores must be 0 for stages that are not evaluated")
+        made = np.concatenate([[0], np.cumsum(self.evaluated.sum(axis=1))])[:-1]
+        absent = made[:, None] <= np.arange(self.memory)
+        uses = (
+            (self.past_points != 0)
+            | (self.past_scores != 0)
+            | ((self.stage_past_points != 0) | (self.stage_past_scores != 0)).any(axis=1)
+        )
+        if (uses & absent).any():
+            step = int(np.argwhere(uses & absent)[0, 0])
+            raise ValueError(f"past_points and past_scores of step {step} must be 0: no such earlier evaluation exists")
+
+    @property
+    def steps(self) -> int:
+        """Number of steps K."""
+        return len(self.state)
+
+    @property
+    def memory(self) -> int:
+        """Number P of earlier evaluations that a step may use."""
+        return self.past_points.shape[1]
+
+    @property
+    def nfe(self) -> int:
+        """Number of score evaluations of a whole run."""
+        return int(self.evaluated.sum())
+
+    @property
+    def past_times(self) -> Array:
+        """(K, P) forward times of the remembered evaluations; NaN where a step has none yet."""
+        made = self.stage_times[self.evaluated]
+        count = np.concatenate([[0], np.cumsum(self.evaluated.sum(axis=1))])[:-1]
+        index = count[:, None] - 1 - np.arange(self.memory)
+        if made.size == 0:
+            return np.full(index.shape, np.nan)
+        return np.where(index >= 0, made[np.maximum(index, 0)], np.nan)
+
+    def without_stage_noise(self) -> Tableau:
+        """Return the tableau whose stages see no noise, the total output variance unchanged.
+
+        The output's noises are merged into one of the same variance, so that the result is the scheme "with
+        g ≡ 0": for ``srk`` it is exponential Euler, for ``srk_martingale`` DDPM.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        total = np.sqrt(np.square(self.noise).sum(axis=1, keepdims=True))
+        values["noise"] = total
+        values["stage_noise"] = np.zeros((*self.stage_times.shape, 1))
+        return Tableau(**values)
+
+
+def assemble(name: str, times: ArrayLike, stages: Sequence[Row], output: Row) -> Tableau:
+    """Write a scheme's rows as a :class:`Tableau`; entries that a row leaves out are zero.
+
+    Parameters
+    ----------
+    name : str
+        The scheme's name.
+    times : (K+1,) decreasing forward times.
+    stages : sequence of Row
+        Stage rows in the order of their evaluation.
+    output : Row
+        The row of Y'.
+    """
+    grid = check_times(times)
+    steps, rows = len(grid) - 1, [*stages, output]
+    noises = max(len(row.noise) for row in rows)
+    memory = max(max(len(row.past_points), len(row.past_scores)) for row in rows)
+
+    def columns(entries: Sequence[ArrayLike], width: int) -> Array:
+        table = np.zeros((steps, width))
+        for column, entry in enumerate(entries):
+            table[:, column] = entry
+        return table
+
+    def stacked(attribute: str, width: int) -> Array:
+        tables = [columns(getattr(row, attribute), width) for row in stages]
+        return np.stack(tables, axis=1) if tables else np.zeros((steps, 0, width))
+
+    return Tableau(
+        name=name,
+        times=grid,
+        stage_times=columns([row.time for row in stages], len(stages)),
+        stage_state=columns([row.state for row in stages], len(stages)),
+        stage_scores=stacked("scores", len(stages)),
+        stage_noise=stacked("noise", noises),
+        stage_past_points=stacked("past_points", memory),
+        stage_past_scores=stacked("past_scores", memory),
+        state=columns([output.state], 1)[:, 0],
+        scores=columns(output.scores, len(stages)),
+        noise=columns(output.noise, noises),
+        past_points=columns(output.past_points, memory),
+        past_scores=columns(output.past_scores, memory),
+        evaluated=columns([row.evaluated for row in stages], len(stages)) != 0,
+    )
