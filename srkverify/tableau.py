@@ -13,7 +13,7 @@ Engines read nothing else; no engine knows a scheme by name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -161,16 +161,8 @@ class Tableau:
         return np.where(index >= 0, made[np.maximum(index, 0)], np.nan)
 
     def without_stage_noise(self) -> Tableau:
-        """Return the tableau whose stages see no noise, the total output variance unchanged.
-
-        The output's noises are merged into one of the same variance, so that the result is the scheme "with
-        g ≡ 0": for ``srk`` it is exponential Euler, for ``srk_martingale`` DDPM.
-        """
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        total = np.sqrt(np.square(self.noise).sum(axis=1, keepdims=True))
-        values["noise"] = total
-        values["stage_noise"] = np.zeros((*self.stage_times.shape, 1))
-        return Tableau(**values)
+        """Return the tableau whose stages see no noise, everything else unchanged: the scheme "with g ≡ 0"."""
+        return replace(self, name=f"{self.name}_without_stage_noise", stage_noise=np.zeros_like(self.stage_noise))
 
 
 def assemble(name: str, times: ArrayLike, stages: Sequence[Row], output: Row) -> Tableau:

@@ -27,16 +27,6 @@ def sinh_minus_1(x: Array) -> Array:
     return _series_or(x, lambda n: (n % 2) / factorial(n), 3, lambda x: np.sinh(x) - x)
 
 
-def double_exp_minus(x: Array) -> Array:
-    """(e^{2x} − 1)/2 − 2(e^x − 1) + x, the integral of (e^u − 1)² from 0 to x."""
-    return _series_or(
-        x,
-        lambda n: (2 ** (n - 1) - 2) / factorial(n),
-        3,
-        lambda x: 0.5 * np.expm1(2 * x) - 2 * np.expm1(x) + x,
-    )
-
-
 def trapezoid_excess(x: Array) -> Array:
     """x(e^x + 1) − 2(e^x − 1), twice the trapezoidal rule's excess over the integral of e^u from 0 to x."""
     return _series_or(

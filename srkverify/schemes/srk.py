@@ -2,7 +2,8 @@
 
 With B the Brownian motion of the step, w = √2 ∫_0^h e^{h−u} dB_u is the noise that the state sees, and the score
 is evaluated at Y + g, where the stage noise g carries the part of s_r − s_0 ≈ √2 ∇s B_r that the output weighs.
-g and w are jointly Gaussian; they are written with ξ_0 for g and (ξ_0, ξ_1) for w. Derived in docs/theory.md.
+g and w are jointly Gaussian: w is written with ξ_0, as in the schemes without stage noise, and g with ξ_0 and ξ_1, so
+that the same ξ_0 drives the same Brownian path. Derived in docs/theory.md.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ def srk(times: ArrayLike) -> Tableau:
     """
     grid = check_times(times)
     h = grid[:-1] - grid[1:]
-    growth, integral = np.expm1(h), _series.double_exp_minus(h)
-    variance = 2.0 * integral / growth**2
-    residual = growth * _series.trapezoid_excess(h) / integral
-    return _noisy_stage("srk", grid, 2.0 * growth, variance, growth, residual)
+    growth = np.expm1(h)
+    total = np.expm1(2.0 * h)
+    along = growth / np.sqrt(total)
+    across = np.sqrt(2.0 * _series.trapezoid_excess(h) / (growth**2 * (growth + 2.0)))
+    return _noisy_stage("srk", grid, 2.0 * growth, along, across)
 
 
 def srk_martingale(times: ArrayLike) -> Tableau:
@@ -48,35 +50,26 @@ def srk_martingale(times: ArrayLike) -> Tableau:
     """
     grid = check_times(times)
     h = grid[:-1] - grid[1:]
-    variance, covariance, residual = martingale_noise(h)
-    return _noisy_stage("srk_martingale", grid, 2.0 * np.sinh(h), variance, covariance, residual)
+    return _noisy_stage("srk_martingale", grid, 2.0 * np.sinh(h), *martingale_noise(h))
 
 
-def martingale_noise(h: Array) -> tuple[Array, Array, Array]:
-    """Return Var g̃, Cov(g̃, w) and Var(w | g̃), each (K,), for steps ``h`` (K,).
+def martingale_noise(h: Array) -> tuple[Array, Array]:
+    """Return the coefficients (K,) of ξ_0 and ξ_1 in g̃, w being √(e^{2h} − 1) ξ_0, for steps ``h`` (K,).
 
-    The integrals of the module docstring in closed form: Var g̃ = (sinh 2h − 2h)/(2 sinh² h),
-    Cov = ((e^{2h} − 1)/2 − h)/sinh h and Var(w | g̃) = 2(sinh² h − h²)/(sinh 2h − 2h).
+    The integrals of :func:`srk_martingale` in closed form: Var g̃ = (sinh 2h − 2h)/(2 sinh² h),
+    Cov(g̃, w) = ((e^{2h} − 1)/2 − h)/sinh h and Var(g̃ | w) = (sinh² h − h²)/(2 e^h sinh³ h).
     """
     sinh = np.sinh(h)
-    cubic = _series.sinh_minus_1(2.0 * h)
-    variance = cubic / (2.0 * sinh**2)
-    covariance = 0.5 * _series.exp_minus_2(2.0 * h) / sinh
-    residual = 2.0 * _series.sinh_minus_1(h) * (sinh + h) / cubic
-    return variance, covariance, residual
+    along = 0.5 * _series.exp_minus_2(2.0 * h) / (sinh * np.sqrt(np.expm1(2.0 * h)))
+    across = np.sqrt(_series.sinh_minus_1(h) * (sinh + h) / (2.0 * np.exp(h) * sinh**3))
+    return along, across
 
 
-def _noisy_stage(
-    name: str, grid: Array, weight: Array, variance: Array, covariance: Array, residual: Array
-) -> Tableau:
-    spread = np.sqrt(variance)
+def _noisy_stage(name: str, grid: Array, weight: Array, along: Array, across: Array) -> Tableau:
+    h = grid[:-1] - grid[1:]
     return assemble(
         name,
         grid,
-        [Row(state=1.0, noise=[spread], time=grid[:-1])],
-        Row(
-            state=np.exp(grid[:-1] - grid[1:]),
-            scores=[weight],
-            noise=[covariance / spread, np.sqrt(residual)],
-        ),
+        [Row(state=1.0, noise=[along, across], time=grid[:-1])],
+        Row(state=np.exp(h), scores=[weight], noise=[np.sqrt(np.expm1(2.0 * h))]),
     )

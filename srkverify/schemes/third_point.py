@@ -41,28 +41,29 @@ def srk_third_point(times: ArrayLike, evaluations: int = 2, guess: str = "unit")
     count = _check.integer("evaluations", evaluations, at_least=1, below=3)
     kind = _check.choice("guess", guess, GUESSES)
     h = grid[:-1] - grid[1:]
-    variance, covariance, residual = martingale_noise(h)
+    along, across = martingale_noise(h)
+    variance = along**2 + across**2  # of g̃
     advance = 0.5 * np.log1p(2.0 * variance / (1.0 + np.sqrt(1.0 + 4.0 * variance)))  # θh
     reach = 2.0 * np.sinh(advance)
-    spread = np.exp(-advance) * np.sqrt(variance)
+    noise = [np.exp(-advance) * along, np.exp(-advance) * across]  # g'
     output = Row(
         state=np.exp(h),
         scores=[0.0, 2.0 * np.sinh(h) * np.exp(advance)],
-        noise=[np.exp(-advance) * covariance / spread, np.sqrt(residual)],
+        noise=[np.sqrt(np.expm1(2.0 * h))],
     )
     if count == 2:
         name = "srk_third_point"
         predictor = Row(state=1.0, time=grid[:-1])
-        point = Row(state=np.exp(advance), scores=[reach], noise=[spread], time=grid[:-1] - advance)
+        point = Row(state=np.exp(advance), scores=[reach], noise=noise, time=grid[:-1] - advance)
     else:
         name = "srk_third_point_1" if kind == "unit" else f"srk_third_point_1_{kind}"
         first = np.arange(len(h)) == 0
         predictor = Row(state=1.0, time=grid[:-1], evaluated=first)
-        point = _carried_point(grid, h, advance, reach, spread, kind)
+        point = _carried_point(grid, h, advance, reach, noise, kind)
     return assemble(name, grid, [predictor, point], output)
 
 
-def _carried_point(grid: Array, h: Array, advance: Array, reach: Array, spread: Array, guess: str) -> Row:
+def _carried_point(grid: Array, h: Array, advance: Array, reach: Array, noise: list[Array], guess: str) -> Row:
     """Return the evaluation point's row when ŝ is carried over from the former step (but the first)."""
     first = np.arange(len(h)) == 0
     beta = {
@@ -76,7 +77,7 @@ def _carried_point(grid: Array, h: Array, advance: Array, reach: Array, spread: 
     return Row(
         state=np.exp(advance) - carried * beta,
         scores=[np.where(first, reach, 0.0)],
-        noise=[spread],
+        noise=noise,
         past_points=[carried * beta * np.exp(delay)],
         past_scores=[carried * (np.exp(-delay) + 2.0 * beta * np.sinh(delay))],
         time=grid[:-1] - advance,
