@@ -85,15 +85,22 @@ def _gaussian_kl(block: GaussianBlock, tableau: Tableau, start: str) -> Divergen
     stop = tableau.times[-1]
     truth = block.variances * np.exp(-2.0 * stop) - np.expm1(-2.0 * stop)
     x, grown = law.variance, 1.0 + law.variance
-    shift = block.means**2 / (truth * grown)
     with np.errstate(divide="ignore", invalid="ignore"):
-        each = 0.5 * x_minus_log1p(-x / grown) + 0.5 * shift * law.mean**2
+        shift = block.means**2 / (truth * grown)
+        each = 0.5 * _excess(x) + 0.5 * shift * law.mean**2
         error = 0.5 * law.variance_error * (np.abs(x) + 0.5 * law.variance_error) / grown**2
         error += shift * law.mean_error * (np.abs(law.mean) + 0.5 * law.mean_error)
         error += 0.5 * shift * law.mean**2 * law.variance_error / grown
-    each = np.where(np.isfinite(each), each, np.inf)
-    value = float(block.counts @ each)
-    return Divergence(value, float(block.counts @ (error + 8.0 * _ULP * each)), "gaussian")
+        error += 8.0 * _ULP * each
+    if not (np.isfinite(each) & np.isfinite(error)).all():  # the sampler has lost all variance in some direction
+        return Divergence(np.inf, 0.0, "gaussian")
+    return Divergence(float(block.counts @ each), float(block.counts @ error), "gaussian")
+
+
+def _excess(x: Array) -> Array:
+    """log(1 + x) − x/(1 + x), twice the KL of a variance that is too large by the factor 1 + x."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.abs(x) < 0.05, x_minus_log1p(-x / (1.0 + x)), np.log1p(x) - x / (1.0 + x))
 
 
 def x_minus_log1p(x: Array) -> Array:

@@ -66,6 +66,7 @@ def deviations(tableau: Tableau, eigenvalues: Array, start: str = "exact") -> De
         "krp,kp->kr", tableau.stage_past_points, past_signal
     )
     weights = np.abs(excess) * signal[:, 0] + (np.abs(tableau.past_points) * past_signal).sum(axis=1)
+    weights += 0.25 * signal[:, 0] * np.exp(h)  # a table holds e^h to rounding only
     rounding = np.where(excess != 0.0, tableau.state, 0.0)
     table = (
         start == "exact",
@@ -219,7 +220,7 @@ def _advance(
     rounding: Any,
 ) -> None:
     """Carry x and the bound on its rounding error over one step; ``difference`` is A − A*, ``noise`` is n."""
-    shrink, gain = np.exp(-h), -np.expm1(-2.0 * h)
+    shrink, gain, growth = np.exp(-h), -np.expm1(-2.0 * h), np.exp(h)
     for lane in range(_LANES):
         ratio = vn[lane] * inverse_v[lane]
         truth = shrink * ratio
@@ -228,16 +229,20 @@ def _advance(
         both = (abs(slope[lane]) + truth) * v[lane]
         carried = slope[lane] * slope[lane] * v[lane] * inverse
         defect = difference[lane] * (slope[lane] + truth) * v[lane] + (noise[lane] - exact_noise)
+        # The bound: rounding of the defect's terms, of A times the old x, and of the sum.
+        local = ((size[lane] + 0.5 * rounding) * both + noise[lane] + exact_noise) * inverse
+        local += (size[lane] + growth) * abs(slope[lane] * x[lane]) * v[lane] * inverse
         x[lane] = carried * x[lane] + defect * inverse
-        local = abs(x[lane]) + ((size[lane] + 0.5 * rounding) * both + noise[lane] + exact_noise) * inverse
+        local += abs(x[lane])
         x_error[lane] = carried * x_error[lane] + 4.0 * _ULP * local
 
 
 @_jit
-def _advance_mean(mean: Any, mean_error: Any, offset: Any, slope: Any, weight: Any) -> None:
+def _advance_mean(mean: Any, mean_error: Any, offset: Any, slope: Any, size: Any, growth: Any, weight: Any) -> None:
     for lane in range(_LANES):
+        local = abs(offset[lane]) + (size[lane] + growth) * abs(mean[lane]) + weight
         mean[lane] = offset[lane]
-        mean_error[lane] = abs(slope[lane]) * mean_error[lane] + 4.0 * _ULP * (abs(offset[lane]) + weight)
+        mean_error[lane] = abs(slope[lane]) * mean_error[lane] + 4.0 * _ULP * local
 
 
 @_jit
@@ -306,6 +311,7 @@ def _run(
             x[lane] = (1.0 - lam[lane]) * decay[0, 0] / v[lane]
             x_error[lane] = 2.0 * _ULP * (1.0 + abs(x[lane]))
             mean[lane] = -np.sqrt(decay[0, 0])
+            mean_error[lane] = 2.0 * _ULP * abs(mean[lane])
     for k in range(steps):
         _variance(vn, inverse_vn, lam, decay[k + 1])
         for p in range(memory):
@@ -374,7 +380,7 @@ def _run(
         _fill(work, 0.0)
         _add_rest(work, output, output, rest)
         _advance(x, x_error, v, inverse_v, vn, inverse_vn, difference, work, size, output[0], h[k], rounding[k])
-        _advance_mean(mean, mean_error, offset[stages], output[0], weights[k])
+        _advance_mean(mean, mean_error, offset[stages], output[0], size, np.exp(h[k]), weights[k])
         if memory > 0:
             _advance_memory(gamma, rest, kept_covariance, kept_variance, variance, vn, x)
         _copy(v, vn)

@@ -32,9 +32,10 @@ def dpmpp_2m_sde(times: ArrayLike, variant: str = "midpoint") -> Tableau:
     kind = _check.choice("variant", variant, ("midpoint", "heun"))
     h = grid[:-1] - grid[1:]
     marginal = -np.expm1(-2.0 * grid)  # σ²_t
-    # 1 − e^{−2ℓ}, and from it ℓ, without subtracting the two log-SNRs.
-    gain = np.exp(2.0 * grid[1:]) * np.expm1(2.0 * h) / np.expm1(2.0 * grid[:-1])
-    length = -0.5 * np.log1p(-gain)
+    # 1 − e^{−2ℓ} and ℓ without subtracting the two log-SNRs.
+    drop = np.exp(2.0 * grid[1:]) * np.expm1(2.0 * h)  # e^{2τ_k} − e^{2τ_{k+1}}
+    gain = drop / np.expm1(2.0 * grid[:-1])
+    length = 0.5 * np.log1p(drop / np.expm1(2.0 * grid[1:]))
     signal = np.exp(-grid)
     weight = 0.5 * gain if kind == "midpoint" else _series.decay_excess(2.0 * length) / (2.0 * length)
     former = np.concatenate([[np.inf], length[:-1]])  # no history in the first step: 1/r = 0

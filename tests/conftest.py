@@ -1,0 +1,10 @@
+import sys
+from pathlib import Path
+
+from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that tests can import reference.py
+
+# Compilation happens inside the first example; a deadline would measure that. Derandomised: same examples each run.
+settings.register_profile("srkverify", deadline=None, derandomize=True, max_examples=30)
+settings.load_profile("srkverify")

@@ -1,0 +1,120 @@
+import mpmath as mp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srkverify import schedules
+
+SHAPES = [schedules.exponential, schedules.uniform, schedules.cosine, schedules.linear_beta]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@given(
+    horizon=st.floats(0.5, 12.0), fraction=st.floats(-8.0, -0.5), steps=st.integers(1, 300)
+)
+def test_every_grid_decreases_from_horizon_to_early_stop(shape, horizon, fraction, steps):
+    stop = horizon * 10.0**fraction
+    times = shape(horizon=horizon, early_stop=stop, steps=steps)
+    assert times.shape == (steps + 1,)
+    assert times[0] == horizon
+    assert times[-1] == stop
+    assert (np.diff(times) < 0).all()
+
+
+def test_exponential_is_linear_above_one_and_geometric_below():
+    times = schedules.exponential(horizon=6.0, early_stop=0.01, steps=64)
+    part = (5.0 + np.log(100.0)) / 64
+    above = times[times > 1.0]
+    np.testing.assert_allclose(np.diff(above), -part, rtol=1e-12)
+    below = times[times < 1.0]
+    np.testing.assert_allclose(below[1:] / below[:-1], np.exp(-part), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("horizon", "stop"), [(0.8, 0.01), (6.0, 2.0)])
+def test_exponential_is_all_geometric_below_one_and_all_linear_above(horizon, stop):
+    times = schedules.exponential(horizon, stop, 7)
+    steps = np.diff(np.log(times) if horizon < 1.0 else times)
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-12)
+
+
+def test_cosine_matches_its_definition_at_tiny_times():
+    # e^{−τ} = cos u, u uniform: against mpmath at a time where 1 − e^{−τ} has no digits in double precision.
+    times = schedules.cosine(horizon=4.0, early_stop=1e-12, steps=5)
+    with mp.workdps(40):
+        start, stop = mp.acos(mp.exp(-mp.mpf(4))), mp.acos(mp.exp(-mp.mpf(1e-12)))
+        expected = [float(-mp.log(mp.cos(start + (stop - start) * k / 5))) for k in range(6)]
+    np.testing.assert_allclose(times, expected, rtol=1e-12)
+
+
+def test_linear_beta_has_linear_beta():
+    # h/Δs is β(s)/2 at the midpoint, for a quadratic τ(s): equal second differences and the stated ratio.
+    times = schedules.linear_beta(horizon=5.0, early_stop=1e-9, steps=1000, beta_ratio=200.0)
+    rates = -np.diff(times)
+    np.testing.assert_allclose(np.diff(rates), np.diff(rates).mean(), rtol=1e-6)
+    ends = 1.5 * rates[0] - 0.5 * rates[1], 1.5 * rates[-1] - 0.5 * rates[-2]
+    assert ends[0] / ends[1] == pytest.approx(200.0, rel=1e-3)
+
+
+@given(
+    betas=st.lists(st.floats(1e-9, 0.9), min_size=1, max_size=50), stop=st.floats(1e-3, 1.0)
+)
+def test_betas_and_times_are_inverse(betas, stop):
+    times = schedules.times_from_betas(betas, early_stop=stop)
+    assert times[-1] == stop
+    # A step is a difference of times of size T: relative rounding T·eps/h.
+    tolerance = 4e-16 * times[0] / min(betas)
+    np.testing.assert_allclose(schedules.betas_from_times(times), betas, rtol=1e-13 + 4 * tolerance)
+
+
+def test_ddpm_betas_give_alpha_bar():
+    betas = np.linspace(1e-4, 0.02, 1000)
+    times = schedules.times_from_betas(betas, early_stop=1e-3)
+    np.testing.assert_allclose(np.exp(-2 * (times[0] - times[-1])), np.prod(1 - betas), rtol=1e-11)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"early_stop": 0.0}, "early_stop"),
+        ({"early_stop": float("nan")}, "early_stop"),
+        ({"horizon": 0.001}, "horizon"),
+        ({"horizon": float("inf")}, "horizon"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 2.5}, "steps"),
+        ({"steps": True}, "steps"),
+        ({"horizon": "far"}, "horizon"),
+    ],
+)
+def test_bad_arguments_are_named(shape, arguments, name):
+    with pytest.raises(ValueError, match=rf"^{name} must .*; got"):
+        shape(**{"horizon": 6.0, "early_stop": 0.01, "steps": 8, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ([1.0], "at least 2"),
+        ([1.0, 2.0], "strictly decreasing"),
+        ([1.0, 1.0], "strictly decreasing"),
+        ([1.0, 0.0], "positive"),
+        ([1.0, -1.0], "positive"),
+        ([np.inf, 1.0], "finite"),
+        ([[2.0, 1.0]], "1 axes"),
+    ],
+)
+def test_bad_times_are_refused(times, message):
+    with pytest.raises(ValueError, match=f"times must .*{message}"):
+        schedules.check_times(times)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, -0.1, 2.0])
+def test_bad_betas_are_refused(beta):
+    with pytest.raises(ValueError, match="betas must lie strictly between 0 and 1"):
+        schedules.times_from_betas([0.1, beta], early_stop=0.01)
+
+
+def test_bad_beta_ratio_is_refused():
+    with pytest.raises(ValueError, match="beta_ratio must"):
+        schedules.linear_beta(6.0, 0.01, 8, beta_ratio=0.0)

@@ -1,0 +1,55 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import srkverify as sv
+from srkverify import Row, assemble
+
+TIMES = [3.0, 2.0, 1.0]
+
+
+def test_rows_become_arrays_with_zeros_where_nothing_is_said():
+    tableau = assemble(
+        "made_up",
+        TIMES,
+        [Row(state=1.0, time=[3.0, 2.0]), Row(state=0.5, scores=[2.0], noise=[0.0, 3.0], time=[2.5, 1.5])],
+        Row(state=[4.0, 5.0], scores=[0.0, 6.0], noise=[7.0]),
+    )
+    assert (tableau.steps, tableau.memory, tableau.nfe) == (2, 0, 4)
+    np.testing.assert_array_equal(tableau.stage_scores[0], [[0, 0], [2, 0]])
+    np.testing.assert_array_equal(tableau.stage_noise[1], [[0, 0], [0, 3]])
+    np.testing.assert_array_equal(tableau.state, [4, 5])
+    np.testing.assert_array_equal(tableau.noise, [[7, 0], [7, 0]])
+    assert not tableau.state.flags.writeable
+
+
+def test_past_times_follow_the_evaluations():
+    tableau = sv.schemes.srk_third_point(TIMES, evaluations=1)
+    assert np.isnan(tableau.past_times[0, 0])
+    assert tableau.past_times[1, 0] == tableau.stage_times[0, 1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("state", [1.0, np.nan], "state must be finite"),
+        ("state", [1.0], r"state must have shape \(2,\)"),
+        ("noise", [[1.0], [np.inf]], "noise must be finite"),
+        ("stage_scores", [[[1.0]], [[0.0]]], "strictly lower triangular"),
+        ("stage_times", [[3.0], [-2.0]], "stage_times must be positive"),
+        ("evaluated", [[True], [False]], "not evaluated"),
+        ("times", [1.0, 2.0, 3.0], "times must be strictly decreasing"),
+    ],
+)
+def test_a_table_that_is_not_a_sampler_is_refused(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        replace(sv.schemes.ddpm(TIMES), **{field: np.array(value)})
+
+
+def test_a_step_may_not_use_an_evaluation_that_nobody_made():
+    stage, output = Row(state=1.0, time=[3.0, 2.0]), Row(state=1.0, scores=[1.0], noise=[1.0], past_scores=[1.0])
+    with pytest.raises(ValueError, match="of step 0 must be 0"):
+        assemble("made_up", TIMES, [stage], output)
+    fine = replace(output, past_scores=[[0.0, 1.0]])
+    assert assemble("made_up", TIMES, [stage], fine).memory == 1
