@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -129,32 +130,36 @@ def _refined(
     # The first two levels side by side: the engines release the interpreter lock.
     with ThreadPoolExecutor(2) as pool:
         (coarse, _), (value, floor) = pool.map(at, LEVELS[:2])
-    change = abs(value - coarse)
-    for level in LEVELS[2:]:
-        if change + floor <= max(absolute, relative * value) or change <= floor:
+    error = _error(coarse, value, LEVELS[0], LEVELS[1])
+    for before, level in pairwise(LEVELS[1:]):
+        if error + floor <= max(absolute, relative * value) or error <= floor:
             break
         finer, floor = at(level)
-        change, value = abs(finer - value), finer
-    return Divergence(value, change + floor, "quadrature")
+        error, value = _error(value, finer, before, level), finer
+    return Divergence(value, error + floor, "quadrature")
+
+
+def _error(coarse: float, fine: float, before: Resolution, after: Resolution) -> float:
+    """Error of the finer value as if the rule were of second order; it is spectral, so that this is generous."""
+    return abs(fine - coarse) / ((after.density / before.density) ** 2 - 1.0)
 
 
 def _density_kl(density: Density) -> tuple[float, float]:
     """KL and the part of its error that refinement does not show, from densities on a grid.
 
-    Σ q (r − log(1 + r)) with r = p/q − 1 is KL plus (mass of p − 1): every term is non-negative and of second order
-    in r, so that a small KL keeps its digits and a mass that is off by 1e−13 counts as 1e−26.
+    The terms are q log(q/p) + p − q = q (r − log(1 + r)) with r = p/q − 1; where there is no truth left, p alone. They
+    are non-negative and of second order in r, so that a small KL keeps its digits and a mass of p that is off by
+    1e−13 counts as 1e−26.
     """
     spacing = density.points[1] - density.points[0]
-    truth, value = density.truth, density.value
-    kept = truth > 1e-30 * truth.max()
-    truth, value = truth[kept], value[kept]
-    lost = value < _FLOOR * truth.max()
-    r = (np.maximum(value, _FLOOR * truth.max()) - truth) / truth
-    terms = truth * x_minus_log1p(r)
-    total = float(terms.sum() * spacing)
+    kept = density.truth > 1e-30 * density.truth.max()
+    truth, value = density.truth[kept], density.value[kept]
+    floor = _FLOOR * truth.max()
+    r = (np.maximum(value, floor) - truth) / truth
+    total = float(((truth * x_minus_log1p(r)).sum() + density.value[~kept].sum()) * spacing)
     # Rounding moves r by about 1e-15 everywhere; where p is lost, log(q/p) may be as deep as double precision goes.
     rounding = 1e-14 * np.sqrt(2.0 * total) + 1e-15 * total + 1e-28
-    return total, float(rounding + _DEEPEST_LOG * truth[lost].sum() * spacing)
+    return total, float(rounding + _DEEPEST_LOG * truth[value < floor].sum() * spacing)
 
 
 def _density_tv(density: Density) -> tuple[float, float]:

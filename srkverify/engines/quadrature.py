@@ -41,6 +41,15 @@ class Mixture1D:
         decay = np.exp(-times)[..., None]
         return decay * self.means, decay**2 * self.variances - np.expm1(-2.0 * times)[..., None]
 
+    def score(self, times: Array, points: Array) -> Array:
+        """Score at ``times`` (K,) and ``points`` (K, n)."""
+        means, variances = (part[:, None, :] for part in self.diffused(times))
+        gap = means - points[..., None]
+        with np.errstate(divide="ignore"):
+            exponent = np.log(self.weights) - 0.5 * np.log(variances) - 0.5 * gap**2 / variances
+        share = np.exp(exponent - exponent.max(axis=-1, keepdims=True))
+        return (share * gap / variances).sum(axis=-1) / share.sum(axis=-1)
+
 
 @dataclass(frozen=True)
 class Resolution:
@@ -62,12 +71,12 @@ LEVELS = tuple(
     for density, reach in (
         (1.1, 7.6),
         (1.25, 8.0),
-        (1.5, 8.5),
         (1.8, 9.0),
-        (2.2, 9.5),
-        (2.7, 10.0),
-        (3.3, 10.5),
-        (4.0, 11.0),
+        (2.5, 10.0),
+        (3.5, 11.0),
+        (5.0, 12.0),
+        (7.0, 12.0),
+        (10.0, 12.0),
     )
 )
 
@@ -117,7 +126,7 @@ def output_density(tableau: Tableau, target: Mixture1D, resolution: Resolution, 
     means, variances = target.diffused(times)
     smallest = np.sqrt(variances.min(axis=1))
     nodes = _stage_noise_nodes(tableau, target, resolution)
-    fine = nodes.spread / (resolution.density * np.maximum(1.0, np.abs(tableau.state)))
+    fine = nodes.spread / (resolution.density * nodes.slope)
     spacing = np.minimum(np.append(fine, np.inf), 0.35 * smallest / resolution.density)
     spacing[-1] = 0.08 * smallest[-1] / resolution.density
     spacing[1:] = np.minimum(spacing[1:], 3.0 * nodes.spread)
@@ -166,6 +175,7 @@ class _Nodes:
 
     count: Array
     spread: Array  # (K,) standard deviation of Y' given y and the stages' noise
+    slope: Array  # (K,) largest |∂m/∂y| where the truth has its mass, at least 1
     weight: Array  # (K, n)
     stage_shift: Array  # (K, n, R)
     shift: Array  # (K, n)
@@ -182,29 +192,72 @@ def _stage_noise_nodes(tableau: Tableau, target: Mixture1D, resolution: Resoluti
     stage_part = left * np.where(visible, singular, 0.0)[:, None, :]  # (K, R, directions)
     along = np.einsum("kqm,km->kq", directions, tableau.noise)
     across = tableau.noise - np.einsum("kq,kqm->km", along, directions)
+    spread = np.sqrt(np.square(across).sum(axis=1))
+    if (spread < 1e-6 * np.sqrt(np.square(tableau.noise).sum(axis=1))).any() or not tableau.noise.any(axis=1).all():
+        raise ValueError(
+            f"tableau: the noise of {tableau.name} is known once its stages' noise is (or zero), so that its output has no "
+            'density given those; exact quadrature needs noise of its own in every step, method="path" likewise'
+        )
+    slope, reaction = _slopes(tableau, target, stage_part[:, :, 0], along[:, 0])
     _, variances = target.diffused(np.where(tableau.evaluated, tableau.stage_times, 1.0))
-    width = np.sqrt(variances.min(axis=(1, 2)))
-    ratio = np.abs(stage_part).max(axis=(1, 2)) / width
-    orders = np.ceil(resolution.density * (6.0 + 14.0 * ratio)).astype(np.int64)
-    orders = np.where(visible.any(axis=1), np.minimum(orders, 150), 1)
-    counts = orders**rank if rank else np.ones(steps, dtype=np.int64)
+    ratio = np.abs(stage_part).max(axis=(1, 2)) / np.sqrt(variances.min(axis=(1, 2)))
+    # What ζ does to Y', against the scale on which the density of Y' varies once y is integrated over.
+    scale = np.sqrt(slope**2 * target.diffused(tableau.times[:-1])[1].min(axis=1) + spread**2)
+    ratio = np.maximum(ratio, reaction / scale)
+    # Gauss–Hermite while the score hardly bends over the noise; where it bends, the trapezoidal rule, which unlike
+    # Gauss–Hermite converges geometrically with a rate that only depends on the spacing.
+    smooth = np.ceil(resolution.density * (6.0 + 14.0 * ratio))
+    bent = -np.ceil(2.0 * resolution.reach * resolution.density * np.maximum(1.0, ratio / 0.35))
+    orders = np.where(ratio < 0.3, smooth, bent).astype(np.int64)  # negative: trapezoidal
+    orders = np.where(visible.any(axis=1), orders, 1)
+    counts = np.abs(orders) ** rank if rank else np.ones(steps, dtype=np.int64)
     weight = np.zeros((steps, int(counts.max())))
     stage_shift = np.zeros((*weight.shape, stages))
     shift = np.zeros(weight.shape)
     for order in np.unique(orders):
         chosen = orders == order
-        points, weights = _gauss_hermite(int(order), rank)
+        points, weights = _normal_rule(int(order), rank, resolution.reach)
         size = len(weights)
         weight[chosen, :size] = weights
         stage_shift[chosen, :size] = np.einsum("nq,krq->knr", points, stage_part[chosen, :, :rank])
         shift[chosen, :size] = along[chosen, :rank] @ points.T
-    return _Nodes(counts, np.sqrt(np.square(across).sum(axis=1)), weight, stage_shift, shift)
+    return _Nodes(counts, spread, np.maximum(slope, 1.0), weight, stage_shift, shift)
+
+
+def _slopes(tableau: Tableau, target: Mixture1D, stage_noise: Array, noise: Array) -> tuple[Array, Array]:
+    """Largest |∂m/∂y| and |m(y, 1) − m(y, −1)|/2 of each step, within 4 standard deviations of the components."""
+    means, variances = target.diffused(tableau.times[:-1])
+    steps = np.linspace(-4.0, 4.0, 17)
+    points = means[:, :, None] + np.sqrt(variances)[:, :, None] * steps
+    flat = points.reshape(len(points), -1)
+
+    def image(zeta: float) -> Array:
+        scores: list[Array] = []
+        for i in range(tableau.stage_times.shape[1]):
+            at = tableau.stage_state[:, i, None] * flat + zeta * stage_noise[:, i, None]
+            at += sum(tableau.stage_scores[:, i, j, None] * score for j, score in enumerate(scores))
+            times = np.where(tableau.evaluated[:, i], tableau.stage_times[:, i], 1.0)
+            scores.append(np.where(tableau.evaluated[:, i, None], target.score(times, at), 0.0))
+        result = tableau.state[:, None] * flat + zeta * noise[:, None]
+        result += sum(tableau.scores[:, i, None] * score for i, score in enumerate(scores))
+        return result.reshape(points.shape)
+
+    slope = np.abs(np.diff(image(0.0), axis=2) / np.diff(points, axis=2)).max(axis=(1, 2))
+    reaction = 0.5 * np.abs(image(1.0) - image(-1.0)).max(axis=(1, 2)) if noise.any() or stage_noise.any() else 0.0
+    return slope, np.broadcast_to(reaction, slope.shape)
 
 
 @lru_cache(maxsize=512)
-def _gauss_hermite(order: int, rank: int) -> tuple[Array, Array]:
-    """Nodes (n, rank) and weights (n,) for the standard normal law in ``rank`` dimensions."""
-    points, weights = np.polynomial.hermite_e.hermegauss(order)
+def _normal_rule(order: int, rank: int, reach: float) -> tuple[Array, Array]:
+    """Nodes (n, rank) and weights (n,) for the standard normal law in ``rank`` dimensions.
+
+    ``order`` nodes a dimension: Gauss–Hermite, or if it is negative the trapezoidal rule over ±reach.
+    """
+    if order > 0:
+        points, weights = np.polynomial.hermite_e.hermegauss(order)
+    else:
+        points = np.linspace(-reach, reach, -order)
+        weights = np.exp(-0.5 * points**2)
     grids = np.meshgrid(*[points] * rank, indexing="ij")
     products = np.meshgrid(*[weights / weights.sum()] * rank, indexing="ij")
     if rank == 0:
