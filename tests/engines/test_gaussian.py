@@ -120,3 +120,35 @@ def test_a_variance_that_does_not_shrink_with_the_step_does_not_converge():
         for steps in (64, 512)
     ]
     assert values[1] > values[0] > 0.1
+
+
+@pytest.mark.parametrize("name", ["ddpm", "srk_third_point", "dpmpp_2m_sde"])
+@pytest.mark.parametrize("start", ["exact", "normal"])
+def test_many_eigenvalues_are_interpolated_within_the_reported_error(name, start):
+    eigenvalues = np.concatenate([[0.0], np.logspace(-10, 2, 20_000)])
+    for steps in (8, 300):
+        tableau = SCHEMES[name](sv.schedules.exponential(6.0, 1e-4, steps))
+        many = gaussian.deviations(tableau, eigenvalues, start)
+        chosen = np.arange(0, len(eigenvalues), 37)
+        few = gaussian.deviations(tableau, eigenvalues[chosen], start)
+        assert (np.abs(many.variance[chosen] - few.variance) <= many.variance_error[chosen]).all()
+        assert (np.abs(many.mean[chosen] - few.mean) <= many.mean_error[chosen]).all()
+        # Interpolation costs no more than the rounding of the direct way, give or take a factor.
+        assert many.variance_error.max() < 5 * few.variance_error.max()
+
+
+def test_a_million_eigenvalues_have_the_kl_of_their_sum():
+    tableau = SCHEMES["srk"](sv.schedules.exponential(6.0, 0.01, 50))
+    eigenvalues = np.linspace(0.0, 2.0, 1_000_000)
+    together = sv.kl(sv.GaussianMixture([1.0], np.zeros((1, 1_000_000)), eigenvalues[None, :]), tableau)
+    # The mean over a uniform spectrum is an integral over λ: Gauss–Legendre with 40 nodes is exact to 1e-9 or so, and
+    # the million-point mean (both ends included) differs from the integral by parts in 10^6.
+    points, weights = np.polynomial.legendre.leggauss(40)
+    expected = sum(w * kl_of(1.0 + x, tableau).value for x, w in zip(points, weights, strict=True)) / 2
+    assert together.value / 1_000_000 == pytest.approx(expected, rel=1e-5)
+
+
+def test_equal_eigenvalues_need_no_interpolation():
+    tableau = SCHEMES["ddpm"](sv.schedules.exponential(6.0, 0.01, 10))
+    law = gaussian.deviations(tableau, np.full(5000, 0.3))
+    assert (law.variance == gaussian.deviations(tableau, np.array([0.3])).variance).all()
