@@ -7,7 +7,7 @@ import numpy as np
 from srkverify import _check
 from srkverify.divergence.exact import Divergence, block_kl, mixture_tv, output_density
 from srkverify.divergence.reduction import GaussianBlock, MixtureBlock, NotReducibleError, reduce
-from srkverify.engines.quadrature import Mixture1D
+from srkverify.engines.mixture1d import Mixture1D
 from srkverify.tableau import Tableau
 from srkverify.targets import GaussianMixture, Product, Target
 

@@ -12,14 +12,17 @@ from scipy.interpolate import CubicSpline
 
 from srkverify._check import Array
 from srkverify.divergence.reduction import Block, GaussianBlock
-from srkverify.engines import gaussian, quadrature
-from srkverify.engines.quadrature import LEVELS, Density, Mixture1D, Resolution
+from srkverify.engines import gaussian, quadrature, quadrature_memory
+from srkverify.engines.mixture1d import Mixture1D
+from srkverify.engines.quadrature import LEVELS, Density, Resolution
 from srkverify.tableau import Tableau
 
 _ULP = np.finfo(np.float64).eps
 # Below this fraction of the truth's peak a computed density is truncation; what lies there is priced as error.
 _FLOOR = 1e-17
 _DEEPEST_LOG = 700.0
+# Products that a refinement may take, some ten seconds; beyond, the value stands with the error that it has.
+_MOST_WORK = 1e10
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,7 @@ def output_density(
     tableau: Tableau, mixture: Mixture1D, resolution: Resolution = LEVELS[2], start: str = "exact"
 ) -> Density:
     """Density of the output on a one-dimensional target, beside the truth."""
-    engine = quadrature
-    if tableau.memory:
-        from srkverify.engines import quadrature_memory as engine
+    engine = quadrature_memory if tableau.memory else quadrature
     return engine.output_density(tableau, mixture, resolution, start)
 
 
@@ -124,24 +125,29 @@ def _refined(
     relative: float,
 ) -> Divergence:
     """Refine the quadrature until two successive levels agree; the finer one is the value."""
-    def at(level: Resolution) -> tuple[float, float]:
-        return measure(output_density(tableau, mixture, level, start))
+    def at(level: Resolution) -> tuple[float, float, float]:
+        density = output_density(tableau, mixture, level, start)
+        return *measure(density), density.work
 
     # The first two levels side by side: the engines release the interpreter lock.
     with ThreadPoolExecutor(2) as pool:
-        (coarse, _), (value, floor) = pool.map(at, LEVELS[:2])
+        (coarse, _, _), (value, floor, work) = pool.map(at, LEVELS[:2])
     error = _error(coarse, value, LEVELS[0], LEVELS[1])
     for before, level in pairwise(LEVELS[1:]):
-        if error + floor <= max(absolute, relative * value) or error <= floor:
+        work *= (level.density / before.density) ** (4 if tableau.memory else 3)
+        if error + floor <= max(absolute, relative * value) or error <= floor or work > _MOST_WORK:
             break
-        finer, floor = at(level)
+        try:
+            finer, floor, work = at(level)
+        except ValueError:  # too many grid points: what the former level found stands, with its error
+            break
         error, value = _error(value, finer, before, level), finer
     return Divergence(value, error + floor, "quadrature")
 
 
 def _error(coarse: float, fine: float, before: Resolution, after: Resolution) -> float:
-    """Error of the finer value as if the rule were of second order; it is spectral, so that this is generous."""
-    return abs(fine - coarse) / ((after.density / before.density) ** 2 - 1.0)
+    """Error of the finer value as if the rule were of second order, times 3; it is spectral, so that this is generous."""
+    return 3.0 * abs(fine - coarse) / ((after.density / before.density) ** 2 - 1.0)
 
 
 def _density_kl(density: Density) -> tuple[float, float]:

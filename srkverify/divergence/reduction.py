@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from srkverify._check import Array
-from srkverify.engines.quadrature import Mixture1D
+from srkverify.engines.mixture1d import Mixture1D
 from srkverify.targets import GaussianMixture, Product, Target
 
 _TOLERANCE = 1e-11  # relative to the largest mean or standard deviation

@@ -16,7 +16,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from srkverify._check import Array
-from srkverify.engines.quadrature import _LANES, _gridding_factors, _jit, _spread
+from srkverify.engines.gridding import LANES, add_gaussian, gridding_factors, jit
 
 LIMIT = 1 << 22  # grid points; more means that the sampler has blown up
 _NEGLIGIBLE = 1e-21  # probability of a source that is not spread, and at which a source's Gaussian is cut off
@@ -73,9 +73,11 @@ class Blur:
     Attributes
     ----------
     reach : standard deviations to which a Gaussian is spread.
+    work : grid points times Gaussians so far.
     """
 
     reach: float
+    work: float = 0.0
     _lists: Array = field(default_factory=lambda: np.empty((3, 0)))
     _spare: Array = field(default_factory=lambda: np.empty(0))
 
@@ -104,13 +106,14 @@ class Blur:
         OverflowError
             If the result has more than ``LIMIT`` points.
         """
-        room = len(plane.flat) + (_GROUP - 1) * len(plane.low) + _LANES
+        room = len(plane.flat) + (_GROUP - 1) * len(plane.low) + LANES
         if room > self._lists.shape[1]:
             self._lists = np.empty((3, 2 * room))
         cell = plane.row_step * plane.column_step
         count = _collect(plane.flat, plane.begin, plane.low - plane.first_column, image, cell, self._lists)
         mass, m, z = self._lists[:, :count]
         taps = (int(np.ceil(self.reach * spreads[0] / steps[0])), int(np.ceil(self.reach * spreads[1] / steps[1])))
+        self.work += float(count) * (2 * taps[0] + 1) * (2 * taps[1] + 1)
         ends = np.rint(np.array([m.min(), m.max()]) / steps[0])
         if not (ends[1] - ends[0] < LIMIT and np.abs(z).max() / steps[1] < 1e15):  # also false for NaN
             raise OverflowError
@@ -186,7 +189,7 @@ def _add(
     return types.none(out, whole, table, whole, whole, real, real, real, real), code
 
 
-@_jit
+@jit
 def _collect(flat: Any, begin: Any, low: Any, image: Any, cell: Any, lists: Any) -> Any:
     """List mass, m and z of the sources that matter; each row ends with a full group, the list with a full block."""
     m_row, m_column, z_row, z_column = image
@@ -200,13 +203,13 @@ def _collect(flat: Any, begin: Any, low: Any, image: Any, cell: Any, lists: Any)
                 lists[2, count] = z_row[i] + z_column[at + shift]
                 count += 1
         final = i == len(low) - 1
-        while count % (_LANES if final else _GROUP):
+        while count % (LANES if final else _GROUP):
             lists[0, count], lists[1, count], lists[2, count] = 0.0, lists[1, count - 1], lists[2, count - 1]
             count += 1
     return count
 
 
-@_jit
+@jit
 def _layout(m: Any, z: Any, steps: Any, row_low: Any, rows: Any, taps: Any, columns: Any) -> Any:
     """Begin and low of the new plane, and by how many rows and columns the sources of a group differ at most."""
     lowest, highest = np.full(rows, _FAR), np.full(rows, -_FAR)
@@ -236,23 +239,23 @@ def _layout(m: Any, z: Any, steps: Any, row_low: Any, rows: Any, taps: Any, colu
     return begin, low, (tall, wide)
 
 
-@_jit
+@jit
 def _deposit_rows(
     flat: Any, begin: Any, low: Any, row_low: Any, lists: Any, steps: Any, spread: Any, taps: Any, table: Any
 ) -> None:
     """Add the sources to rows that they lie on."""
     mass, m, z = lists
-    start, ratio, column = np.empty(_LANES), np.empty(_LANES), np.empty(_LANES, dtype=np.int64)
-    for base in range(0, len(mass), _LANES):
-        _gridding_factors(z[base : base + _LANES], start, ratio, column, steps[1], spread, taps)
-        for lane in range(_LANES):
+    start, ratio, column = np.empty(LANES), np.empty(LANES), np.empty(LANES, dtype=np.int64)
+    for base in range(0, len(mass), LANES):
+        gridding_factors(z[base : base + LANES], start, ratio, column, steps[1], spread, taps)
+        for lane in range(LANES):
             i = np.int64(np.rint(m[base + lane] / steps[0])) - row_low
             amount = mass[base + lane] * start[lane] / steps[0]
             if amount > 0.0:
-                _spread(flat, begin[i] + column[lane] - taps - low[i], amount, ratio[lane], table)
+                add_gaussian(flat, begin[i] + column[lane] - taps - low[i], amount, ratio[lane], table)
 
 
-@_jit
+@jit
 def _deposit(
     flat: Any,
     begin: Any,
@@ -271,12 +274,12 @@ def _deposit(
     row_taps, column_taps = taps
     row_size, size = len(tables[0]) + extent[0], len(tables[1]) + extent[1] + _WIDTH
     row_weight, weight = np.empty(_GROUP * row_size), np.empty(_GROUP * size)
-    row_start, row_ratio, row = np.empty(_LANES), np.empty(_LANES), np.empty(_LANES, dtype=np.int64)
-    start, ratio, column = np.empty(_LANES), np.empty(_LANES), np.empty(_LANES, dtype=np.int64)
-    for base in range(0, len(mass), _LANES):
-        _gridding_factors(m[base : base + _LANES], row_start, row_ratio, row, steps[0], spreads[0], row_taps)
-        _gridding_factors(z[base : base + _LANES], start, ratio, column, steps[1], spreads[1], column_taps)
-        for first in range(0, _LANES, _GROUP):
+    row_start, row_ratio, row = np.empty(LANES), np.empty(LANES), np.empty(LANES, dtype=np.int64)
+    start, ratio, column = np.empty(LANES), np.empty(LANES), np.empty(LANES, dtype=np.int64)
+    for base in range(0, len(mass), LANES):
+        gridding_factors(m[base : base + LANES], row_start, row_ratio, row, steps[0], spreads[0], row_taps)
+        gridding_factors(z[base : base + LANES], start, ratio, column, steps[1], spreads[1], column_taps)
+        for first in range(0, LANES, _GROUP):
             largest = 0.0
             i0, i1, j0, j1 = _FAR, -_FAR, _FAR, -_FAR
             for lane in range(first, first + _GROUP):
@@ -289,8 +292,8 @@ def _deposit(
             weight[:] = 0.0
             for lane in range(first, first + _GROUP):
                 at, row_at = (lane - first) * size + column[lane] - j0, (lane - first) * row_size + row[lane] - i0
-                _spread(weight, at, start[lane], ratio[lane], tables[1])
-                _spread(row_weight, row_at, mass[base + lane] * row_start[lane], row_ratio[lane], tables[0])
+                add_gaussian(weight, at, start[lane], ratio[lane], tables[1])
+                add_gaussian(row_weight, row_at, mass[base + lane] * row_start[lane], row_ratio[lane], tables[0])
             radius = min(np.int64(_CLASSES * np.sqrt(2.0 * np.log(largest / _NEGLIGIBLE))), len(chords) - 1)
             for t in range(i1 - i0 + 2 * row_taps + 1):
                 near = chords[radius, max(row_taps - t, t - row_taps - (i1 - i0), 0)]

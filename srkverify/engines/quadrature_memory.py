@@ -21,17 +21,9 @@ import numpy as np
 from srkverify._check import Array
 from srkverify.engines import quadrature
 from srkverify.engines.plane import LIMIT, Blur, Image, Plane
-from srkverify.engines.quadrature import (
-    _LANES,
-    Density,
-    Mixture1D,
-    Resolution,
-    _jit,
-    _sampled,
-    _score,
-    _support,
-    mixture_density,
-)
+from srkverify.engines.gridding import LANES, jit, mixture_score
+from srkverify.engines.mixture1d import Mixture1D, critical_points, mixture_density, sampled, support
+from srkverify.engines.quadrature import Density, Resolution
 from srkverify.tableau import Tableau
 
 # Spacings are this much wider than the aliasing estimate asks for, without and with stage noise: later steps smooth the
@@ -68,7 +60,7 @@ def output_density(tableau: Tableau, target: Mixture1D, resolution: Resolution, 
     truth = (target.weights, means[-1], variances[-1])
     margin = resolution.reach + 1.5
     row_step, column_step = _spacing(tableau, target, plan, resolution)
-    edges = [int(np.floor(edge / column_step[-1])) for edge in _support(*truth, margin)]
+    edges = [int(np.floor(edge / column_step[-1])) for edge in support(*truth, margin)]
     run = _Run(tableau, target, plan)
     blur = Blur(resolution.reach)
     try:
@@ -89,14 +81,14 @@ def output_density(tableau: Tableau, target: Mixture1D, resolution: Resolution, 
             "sampler is unstable or unresolved there; allowed are grids with more steps"
         ) from None
     points = plane.columns
-    return Density(points, plane.flat[plane.begin[0] :].copy(), mixture_density(points, *truth))
+    return Density(points, plane.flat[plane.begin[0] :].copy(), mixture_density(points, *truth), blur.work)
 
 
 def _first_plane(law: tuple[Array, Array, Array], step: float, margin: float) -> Plane:
-    low, high = _support(*law, margin)
+    low, high = support(*law, margin)
     if not (high - low) / step < LIMIT:
         raise OverflowError
-    first, density = _sampled(*law, step, margin)
+    first, density = sampled(*law, step, margin)
     return Plane(density, np.array([0, len(density)]), np.array([first]), 0, 1.0, step)
 
 
@@ -176,7 +168,8 @@ def _spacing(tableau: Tableau, target: Mixture1D, plan: _Plan, resolution: Resol
     variances, point_variances = target.diffused(tableau.times)[1], target.diffused(plan.time)[1]
     cap = 0.35 * np.sqrt(variances.min(axis=1)) / resolution.density
     final = min(0.08 * np.sqrt(variances[-1].min()) / resolution.density, 3.0 * plan.sigma[-1])
-    score, need = _slopes(target, plan.time, resolution.density)  # (K, n)
+    places, need = critical_points(target, plan.time, resolution.density, caution=0.5)
+    score = target.score(plan.time, places)[1]  # its slope, (K, n)
     columns = np.append(cap, final)
     rows = np.append(1.0, 0.35 * np.sqrt(point_variances.min(axis=1)) / resolution.density)
     state, gamma, rho, sigma, direct, carried, past_point, past_score, own, own_point, own_score = (
@@ -227,41 +220,6 @@ def _spacing(tableau: Tableau, target: Mixture1D, plan: _Plan, resolution: Resol
     return rows, columns
 
 
-def _slopes(target: Mixture1D, times: Array, density: float) -> tuple[Array, Array]:
-    """Slopes s' of the score, (K, n), where the truth lives, and the grid density that is needed there.
-
-    The score is steepest where two components are equally likely. Where the truth q is small an aliasing error may be
-    larger than the e^{−2π² density²} of the bulk, by (q/max q)^{−1/2} to be safe, for the sampler's law may be larger
-    than q there: the needed density, squared, falls to density² + log(q/max q)/4π².
-    """
-    present = target.weights > 0.0
-    means, variances = (part[:, present] for part in target.diffused(times))
-    height = np.log(target.weights[present]) - 0.5 * np.log(variances)
-    inside = means[:, :, None] + np.linspace(-6.0, 6.0, 25) * np.sqrt(variances)[:, :, None]
-    i, j = np.triu_indices(means.shape[1], 1)
-    # Roots of a x² + 2 b x + c, the difference of two components' log densities, doubled; x counts from mean i.
-    gap = means[:, j] - means[:, i]
-    a = 1.0 / variances[:, j] - 1.0 / variances[:, i]
-    b = -gap / variances[:, j]
-    c = gap**2 / variances[:, j] + 2.0 * (height[:, i] - height[:, j])
-    root = np.sqrt(np.maximum(b**2 - a * c, 0.0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        crossings = np.concatenate([means[:, i] + c / (root - b), means[:, i] - c / (root + b)], axis=1)
-    crossings = np.where(np.abs(crossings) < 1e100, crossings, means[:, :1])
-    points = np.concatenate([inside.reshape(len(times), -1), crossings], axis=1)[:, :, None]
-    pull = (means[:, None] - points) / variances[:, None]
-    logs = height[:, None] - 0.5 * pull**2 * variances[:, None]
-    top = logs.max(axis=-1, keepdims=True)
-    share = np.exp(logs - top)
-    total = share.sum(axis=-1, keepdims=True)
-    share /= total
-    spread = pull - (share * pull).sum(axis=-1, keepdims=True)
-    level = (top + np.log(total))[..., 0]
-    drop = (level - level.max(axis=1, keepdims=True)) / (4.0 * np.pi**2)
-    slope = (share * (spread**2 - 1.0 / variances[:, None])).sum(axis=-1)
-    return slope, np.sqrt(np.maximum(density**2 + drop, 1e-100))
-
-
 @dataclass(frozen=True)
 class _Run:
     """Where the steps of a tableau send the sources."""
@@ -299,15 +257,15 @@ class _Run:
         means, variances = self.target.diffused(np.array(time))
         with np.errstate(divide="ignore"):
             log_weights = np.log(self.target.weights) - 0.5 * np.log(variances)
-        padded = np.resize(points, -(-len(points) // _LANES) * _LANES)
+        padded = np.resize(points, -(-len(points) // LANES) * LANES)
         return _scores(padded, np.maximum(log_weights, -1e300), means, 1.0 / variances)[: len(points)]
 
 
-@_jit
+@jit
 def _scores(points: Any, log_weight: Any, mean: Any, inverse: Any) -> Any:
-    """Score at points, whose number is a multiple of _LANES."""
-    score, highest, total = np.empty(len(points)), np.empty(_LANES), np.empty(_LANES)
-    for begin in range(0, len(points), _LANES):
-        end = begin + _LANES
-        _score(points[begin:end], score[begin:end], log_weight, mean, inverse, highest, total)
+    """Score at points, whose number is a multiple of LANES."""
+    score, highest, total = np.empty(len(points)), np.empty(LANES), np.empty(LANES)
+    for begin in range(0, len(points), LANES):
+        end = begin + LANES
+        mixture_score(points[begin:end], score[begin:end], log_weight, mean, inverse, highest, total)
     return score

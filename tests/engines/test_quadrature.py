@@ -8,7 +8,8 @@ from scipy import stats
 import srkverify as sv
 from srkverify.divergence.exact import _density_kl, output_density
 from srkverify.engines import gaussian
-from srkverify.engines.quadrature import LEVELS, Mixture1D
+from srkverify.engines.mixture1d import Mixture1D
+from srkverify.engines.quadrature import LEVELS
 from srkverify.schemes import SCHEMES
 
 MEMORYLESS = [name for name in SCHEMES if SCHEMES[name]([2.0, 1.0]).memory == 0]

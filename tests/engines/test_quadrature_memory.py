@@ -11,7 +11,8 @@ from scipy.interpolate import CubicSpline
 import srkverify as sv
 from srkverify.divergence.exact import _density_kl
 from srkverify.engines import gaussian, quadrature
-from srkverify.engines.quadrature import LEVELS, Mixture1D
+from srkverify.engines.mixture1d import Mixture1D
+from srkverify.engines.quadrature import LEVELS
 from srkverify.engines.quadrature_memory import output_density
 from srkverify.tableau import Row, assemble
 
