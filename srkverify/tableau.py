@@ -3,7 +3,8 @@
 With Y the state, ξ_m ~ N(0, I) fresh in each step, S_j this step's scores and (u_p, s_p) the p-th latest
 evaluation of earlier steps (point and score), step k computes
 
-    U_i = stage_state Y + Σ_j stage_scores S_j + Σ_m stage_noise ξ_m + Σ_p (stage_past_points u_p + stage_past_scores s_p)
+    U_i = stage_state Y + Σ_j stage_scores S_j + Σ_m stage_noise ξ_m
+              + Σ_p (stage_past_points u_p + stage_past_scores s_p)
     S_i = score(stage_times, U_i)                                    for each stage i that is evaluated
     Y'  = state Y + Σ_j scores S_j + Σ_m noise ξ_m + Σ_p (past_points u_p + past_scores s_p)
 
@@ -17,7 +18,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
 
 from srkverify._check import Array
 from srkverify.schedules import check_times
@@ -107,7 +107,7 @@ class Tableau:
         }
         for name, shape in shapes.items():
             kind = np.bool_ if name == "evaluated" else np.float64
-            value = np.array(getattr(self, name), dtype=kind)
+            value: NDArray[np.generic] = np.array(getattr(self, name), dtype=kind)
             if value.shape != shape:
                 raise ValueError(f"{name} must have shape {shape} (see Tableau); got {value.shape}")
             if not np.isfinite(value).all():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import mpmath as mp
 import numpy as np
 
@@ -37,9 +39,7 @@ def simulate(tableau, target, y, noise):
             )
             scores.append(target.score(u, time=tableau.stage_times[k, i]))
             history.append((u, scores[-1]))
-        y = row(
-            tableau.state[k], tableau.scores[k], tableau.noise[k], tableau.past_points[k], tableau.past_scores[k]
-        )
+        y = row(tableau.state[k], tableau.scores[k], tableau.noise[k], tableau.past_points[k], tableau.past_scores[k])
         path.append(y)
     return np.stack(path)
 
@@ -57,13 +57,17 @@ def gaussian_kl(scheme_rows, times, eigenvalue, mean):
 
     times = [mp.mpf(float(t)) for t in times]
     variance, average = v(times[0]), mu * mp.exp(-times[0])
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in pairwise(times):
         stages, output = scheme_rows(now - then, now)
         linear = []  # score of each stage as (coefficient of Y − E Y, mean, coefficients of ξ)
         for time, state, weights, sigma in stages:
             point = [state, state * average, list(sigma)]
             for weight, (a, b, c) in zip(weights, linear, strict=False):
-                point = [point[0] + weight * a, point[1] + weight * b, [x + weight * y for x, y in zip(point[2], c)]]
+                point = [
+                    point[0] + weight * a,
+                    point[1] + weight * b,
+                    [x + weight * y for x, y in zip(point[2], c, strict=True)],
+                ]
             inverse = -1 / v(time)
             linear.append(
                 (inverse * point[0], inverse * (point[1] - mu * mp.exp(-time)), [inverse * x for x in point[2]])
@@ -71,7 +75,7 @@ def gaussian_kl(scheme_rows, times, eigenvalue, mean):
         state, weights, sigma = output
         a, b, c = state, state * average, list(sigma)
         for weight, (sa, sb, sc) in zip(weights, linear, strict=True):
-            a, b, c = a + weight * sa, b + weight * sb, [x + weight * y for x, y in zip(c, sc)]
+            a, b, c = a + weight * sa, b + weight * sb, [x + weight * y for x, y in zip(c, sc, strict=True)]
         variance, average = a**2 * variance + sum(x**2 for x in c), b
     truth, center = v(times[-1]), mu * mp.exp(-times[-1])
     return (mp.log(variance / truth) + (truth + (average - center) ** 2) / variance - 1) / 2
@@ -95,7 +99,7 @@ def table_gaussian_kl(tableau, eigenvalue, mean, start="exact"):
             if weight != 0:
                 weight = mp.mpf(float(weight))
                 average += weight * m
-                loads = [a + weight * b for a, b in zip(loads, c)]
+                loads = [a + weight * b for a, b in zip(loads, c, strict=True)]
         return average, loads
 
     def score(u, t):
@@ -117,8 +121,8 @@ def table_gaussian_kl(tableau, eigenvalue, mean, start="exact"):
         def terms(state, weights, sigma, points, slopes, y=y, xi=xi, past=past, scores=scores):
             yield state, y
             yield from ((weights[j], s) for j, s in scores.items())
-            yield from zip(sigma, xi)
-            for point, slope, (u, s) in zip(points, slopes, past):
+            yield from zip(sigma, xi, strict=True)
+            for point, slope, (u, s) in zip(points, slopes, past, strict=False):
                 yield point, u
                 yield slope, s
 
@@ -136,9 +140,7 @@ def table_gaussian_kl(tableau, eigenvalue, mean, start="exact"):
                 scores[i] = score(u, tableau.stage_times[k, i])
                 history.append((u, scores[i]))
         y = combine(
-            terms(
-                tableau.state[k], tableau.scores[k], tableau.noise[k], tableau.past_points[k], tableau.past_scores[k]
-            )
+            terms(tableau.state[k], tableau.scores[k], tableau.noise[k], tableau.past_points[k], tableau.past_scores[k])
         )
     variance = sum(c**2 for c in y[1])
     last = mp.mpf(float(tableau.times[-1]))

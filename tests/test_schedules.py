@@ -10,9 +10,7 @@ SHAPES = [schedules.exponential, schedules.uniform, schedules.cosine, schedules.
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@given(
-    horizon=st.floats(0.5, 12.0), fraction=st.floats(-8.0, -0.5), steps=st.integers(1, 300)
-)
+@given(horizon=st.floats(0.5, 12.0), fraction=st.floats(-8.0, -0.5), steps=st.integers(1, 300))
 def test_every_grid_decreases_from_horizon_to_early_stop(shape, horizon, fraction, steps):
     stop = horizon * 10.0**fraction
     times = shape(horizon=horizon, early_stop=stop, steps=steps)
@@ -56,9 +54,7 @@ def test_linear_beta_has_linear_beta():
     assert ends[0] / ends[1] == pytest.approx(200.0, rel=1e-3)
 
 
-@given(
-    betas=st.lists(st.floats(1e-9, 0.9), min_size=1, max_size=50), stop=st.floats(1e-3, 1.0)
-)
+@given(betas=st.lists(st.floats(1e-9, 0.9), min_size=1, max_size=50), stop=st.floats(1e-3, 1.0))
 def test_betas_and_times_are_inverse(betas, stop):
     times = schedules.times_from_betas(betas, early_stop=stop)
     assert times[-1] == stop

@@ -135,9 +135,7 @@ def test_stage_noise_does_change_the_path(target, times, seed):
     noise = np.random.default_rng(seed).normal(size=(len(times) - 1, 2, 5, 2))
     start = target.sample(5, seed=1, time=times[0])
     with_noise = simulate(sv.schemes.srk(times), target, start, noise)
-    assert not np.array_equal(
-        with_noise, simulate(sv.schemes.exponential_euler(times), target, start, noise[:, :1])
-    )
+    assert not np.array_equal(with_noise, simulate(sv.schemes.exponential_euler(times), target, start, noise[:, :1]))
 
 
 @given(times=grids)

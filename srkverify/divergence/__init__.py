@@ -6,7 +6,7 @@ import numpy as np
 
 from srkverify import _check
 from srkverify.divergence.exact import Divergence, block_kl, mixture_tv, output_density
-from srkverify.divergence.reduction import GaussianBlock, MixtureBlock, NotReducibleError, reduce
+from srkverify.divergence.reduction import MixtureBlock, NotReducibleError, reduce
 from srkverify.engines.mixture1d import Mixture1D
 from srkverify.tableau import Tableau
 from srkverify.targets import GaussianMixture, Product, Target
@@ -75,9 +75,7 @@ def kl(
     _check_common(target, tableau, start, absolute, relative)
     _check.choice("method", method, METHODS)
     blocks = reduce(target)
-    parts = [
-        block_kl(block, tableau, start, absolute / len(blocks), relative) for block in blocks
-    ]
+    parts = [block_kl(block, tableau, start, absolute / len(blocks), relative) for block in blocks]
     return Divergence(
         sum(part.value for part in parts),
         sum(part.error for part in parts),
@@ -104,11 +102,8 @@ def tv(
             f"target must have dimension 1 for tv (total variation does not add over blocks); got {target.dimension}"
         )
     (block,) = reduce(target)
-    if isinstance(block, GaussianBlock):
-        mixture = Mixture1D(np.ones(1), block.means, block.variances)
-    else:
-        mixture = block.mixture
-    return mixture_tv(mixture, tableau, start, absolute, relative)
+    law = block.mixture if isinstance(block, MixtureBlock) else Mixture1D(np.ones(1), block.means, block.variances)
+    return mixture_tv(law, tableau, start, absolute, relative)
 
 
 def _check_common(target: object, tableau: object, start: str, absolute: float, relative: float) -> None:

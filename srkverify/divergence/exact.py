@@ -21,8 +21,6 @@ _ULP = np.finfo(np.float64).eps
 # Below this fraction of the truth's peak a computed density is truncation; what lies there is priced as error.
 _FLOOR = 1e-17
 _DEEPEST_LOG = 700.0
-# Products that a refinement may take, some ten seconds; beyond, the value stands with the error that it has.
-_MOST_WORK = 1e10
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,12 @@ class Divergence:
 
 
 def block_kl(
-    block: Block, tableau: Tableau, start: str = "exact", absolute: float = 1e-10, relative: float = 1e-6
+    block: Block,
+    tableau: Tableau,
+    start: str = "exact",
+    absolute: float = 1e-10,
+    relative: float = 1e-6,
+    most_work: float = 1e10,
 ) -> Divergence:
     """KL(q_δ ‖ output of ``tableau``) of one block, all its copies counted, in nats.
 
@@ -60,10 +63,13 @@ def block_kl(
     absolute, relative : float
         A mixture's quadrature is refined until its error is below the larger of ``absolute`` and ``relative``·KL,
         or refinement no longer helps; the error that was reached is reported.
+    most_work : float
+        Products (see :class:`~srkverify.engines.quadrature.Density`) that one refinement may take; 1e10 are some ten
+        seconds. Beyond, the value stands with the error that it has.
     """
     if isinstance(block, GaussianBlock):
         return _gaussian_kl(block, tableau, start)
-    one = _refined(tableau, block.mixture, start, _density_kl, absolute / block.count, relative)
+    one = _refined(tableau, block.mixture, start, _density_kl, absolute / block.count, relative, most_work)
     return Divergence(block.count * one.value, block.count * one.error, one.method)
 
 
@@ -123,8 +129,10 @@ def _refined(
     measure: Callable[[Density], tuple[float, float]],
     absolute: float,
     relative: float,
+    most_work: float = 1e10,
 ) -> Divergence:
     """Refine the quadrature until two successive levels agree; the finer one is the value."""
+
     def at(level: Resolution) -> tuple[float, float, float]:
         density = output_density(tableau, mixture, level, start)
         return *measure(density), density.work
@@ -135,7 +143,7 @@ def _refined(
     error = _error(coarse, value, LEVELS[0], LEVELS[1])
     for before, level in pairwise(LEVELS[1:]):
         work *= (level.density / before.density) ** (4 if tableau.memory else 3)
-        if error + floor <= max(absolute, relative * value) or error <= floor or work > _MOST_WORK:
+        if error + floor <= max(absolute, relative * value) or error <= floor or work > most_work:
             break
         try:
             finer, floor, work = at(level)
@@ -146,7 +154,7 @@ def _refined(
 
 
 def _error(coarse: float, fine: float, before: Resolution, after: Resolution) -> float:
-    """Error of the finer value as if the rule were of second order, times 3; it is spectral, so that this is generous."""
+    """Error of the finer value as if the rule were of second order, times 3: generous, for it is spectral."""
     return 3.0 * abs(fine - coarse) / ((after.density / before.density) ** 2 - 1.0)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from srkverify._check import Array
 from srkverify.engines.mixture1d import Mixture1D
@@ -117,7 +118,7 @@ def _reduce_mixture(target: GaussianMixture) -> list[Block]:
     return blocks
 
 
-def _common_coordinates(target: GaussianMixture, present: Array) -> tuple[Array, Array]:
+def _common_coordinates(target: GaussianMixture, present: NDArray[np.bool_]) -> tuple[Array, Array]:
     """Means (c, d) and variances (1|c, 1|d) in an orthonormal basis where every covariance is diagonal."""
     means = target.means[present]
     variances = target.variances[present] if len(target.variances) > 1 else target.variances
@@ -171,7 +172,8 @@ def _orthogonal_directions(means: Array, tolerance: float) -> list[Array]:
 
 def _independent_marginals(weights: Array, labels: list[tuple[Array, Array]], scale: float) -> list[Mixture1D]:
     """One-dimensional mixtures along each direction, after checking that the directions are independent."""
-    marginals, codes = [], []
+    marginals: list[Mixture1D] = []
+    codes: list[NDArray[np.int64]] = []
     for means, variances in labels:
         code = _codes(np.stack([means / scale, variances / scale**2]))
         first = [int(np.flatnonzero(code == value)[0]) for value in range(code.max() + 1)]
@@ -182,7 +184,7 @@ def _independent_marginals(weights: Array, labels: list[tuple[Array, Array]], sc
         sizes = [len(marginal.weights) for marginal in marginals]
         if np.prod([float(size) for size in sizes]) > len(weights):
             raise _not_reducible("the directions along which the components differ are not independent")
-        joint = np.bincount(np.ravel_multi_index(codes, sizes), weights=weights, minlength=int(np.prod(sizes)))
+        joint = np.bincount(np.ravel_multi_index(tuple(codes), sizes), weights=weights, minlength=int(np.prod(sizes)))
         product = marginals[0].weights
         for marginal in marginals[1:]:
             product = np.outer(product, marginal.weights).ravel()
@@ -191,8 +193,8 @@ def _independent_marginals(weights: Array, labels: list[tuple[Array, Array]], sc
     return marginals
 
 
-def _codes(values: Array) -> Array:
-    """Number the distinct columns of ``values`` (k, c) up to rounding."""
+def _codes(values: Array) -> NDArray[np.int64]:
+    """Return numbers of the distinct columns of ``values`` (k, c) up to rounding."""
     code = np.zeros(values.shape[1], dtype=np.int64)
     for row in values:
         order = np.argsort(row)
@@ -200,7 +202,7 @@ def _codes(values: Array) -> Array:
         rank = np.empty(len(row), dtype=np.int64)
         rank[order] = np.concatenate([[0], np.cumsum(steps)])
         code = code * (rank.max() + 1) + rank
-    return np.unique(code, return_inverse=True)[1]
+    return np.unique(code, return_inverse=True)[1].astype(np.int64)
 
 
 def _gaussian(variances: Array, means: Array, counts: Array | None = None) -> GaussianBlock:
@@ -210,7 +212,7 @@ def _gaussian(variances: Array, means: Array, counts: Array | None = None) -> Ga
     unique, index = np.unique(variances, return_inverse=True)
     if len(unique) == len(means):
         return GaussianBlock(variances, means, counts)
-    total = np.bincount(index, weights=counts)
+    total = np.bincount(index, weights=counts).astype(np.float64)
     norm = np.sqrt(np.bincount(index, weights=counts * means**2) / total)
     return GaussianBlock(unique, norm, total)
 

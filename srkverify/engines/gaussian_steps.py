@@ -249,7 +249,15 @@ def run(
                 slope = past_scores[k, p] if last else stage_past_scores[k, i, p]
                 if point != 0.0 or slope != 0.0:
                     _use_past(
-                        row[i, 1 + p], point, slope, past_inverse[p], row[i, 0], gamma[p], offset[i], past_offset[p], size
+                        row[i, 1 + p],
+                        point,
+                        slope,
+                        past_inverse[p],
+                        row[i, 0],
+                        gamma[p],
+                        offset[i],
+                        past_offset[p],
+                        size,
                     )
                     used[i, 1 + p] = True
             for j in range(stages if last else i):

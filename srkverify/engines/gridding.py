@@ -1,7 +1,7 @@
 """Compiled pieces that the density engines share: mixture scores, and Gaussians added to a uniform grid.
 
 Fast Gaussian gridding (Greengard & Lee, SIAM Review 2004): on a grid of spacing D, with x the distance of the center
-from its nearest grid point, e^{−(x−tD)²/2σ²} = e^{−x²/2σ²} · (e^{xD/σ²})^t · e^{−(tD)²/2σ²}, so that a Gaussian costs two
+from its nearest grid point, e^{−(x−tD)²/2σ²} = e^{−x²/2σ²} · (e^{xD/σ²})^t · e^{−(tD)²/2σ²}: a Gaussian costs two
 exponentials, and each grid point one product with a table that all Gaussians share.
 """
 

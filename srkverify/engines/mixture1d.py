@@ -53,7 +53,7 @@ def mixture_density(points: Array, weights: Array, means: Array, variances: Arra
 
 
 def support(weights: Array, means: Array, variances: Array, reach: float) -> tuple[float, float]:
-    """Ends of the interval of ``reach`` standard deviations around every component that has weight."""
+    """Return the ends of the interval of ``reach`` standard deviations around every component that has weight."""
     present = weights > 0.0
     spread = reach * np.sqrt(variances)
     return float((means - spread)[present].min()), float((means + spread)[present].max())
@@ -63,23 +63,24 @@ def sampled(weights: Array, means: Array, variances: Array, spacing: float, reac
     """First grid index and density on the grid of multiples of ``spacing``."""
     left, right = support(weights, means, variances, reach)
     low = int(np.floor(left / spacing))
-    points = np.arange(low, int(np.ceil(right / spacing)) + 1) * spacing
+    points: Array = np.arange(low, int(np.ceil(right / spacing)) + 1) * np.float64(spacing)
     return low, mixture_density(points, weights, means, variances)
 
 
-def critical_points(target: Mixture1D, times: Array, density: float, caution: float) -> tuple[Array, Array]:
+def critical_points(
+    target: Mixture1D, times: Array, density: float, depth: float, valleys: bool
+) -> tuple[Array, Array]:
     """Points (K, n) at which a grid must resolve what a step does, and the grid density needed there, (K, n).
 
-    They lie within 6 standard deviations of the components, and where two components are equally likely, for there the
-    score is steepest. Where the truth q is small an aliasing error may be larger than the e^{−2π² density²} of the bulk, by
-    (q/max q)^{−caution}: caution is 1 if the sampler's law is near q, less if it may be larger than q there. The needed
-    density, squared, falls to density² + caution·log(q/max q)/2π².
+    They lie within 6 standard deviations of the components and, with ``valleys``, where two components are equally
+    likely, for there the score is steepest. Where the truth q is small a larger aliasing error e^{−2π² density²} may be
+    allowed: the square of the density falls linearly in log q, to zero at e^{−depth} of the largest q.
     """
     present = target.weights > 0.0
     means, variances = (part[:, present] for part in target.diffused(times))
     height = np.log(target.weights[present]) - 0.5 * np.log(variances)
     inside = means[:, :, None] + np.linspace(-6.0, 6.0, 25) * np.sqrt(variances)[:, :, None]
-    i, j = np.triu_indices(means.shape[1], 1)
+    i, j = np.triu_indices(means.shape[1] if valleys else 1, 1)
     # Roots of a x² + 2 b x + c, the difference of two components' log densities, doubled; x counts from mean i.
     gap = means[:, j] - means[:, i]
     a = 1.0 / variances[:, j] - 1.0 / variances[:, i]
@@ -91,6 +92,5 @@ def critical_points(target: Mixture1D, times: Array, density: float, caution: fl
     crossings = np.where(np.abs(crossings) < 1e100, crossings, means[:, :1])
     points = np.concatenate([inside.reshape(len(times), -1), crossings], axis=1)
     level = target.log_density(times, points)
-    drop = caution * (level - level.max(axis=1, keepdims=True)) / (2.0 * np.pi**2)
-    # Beyond a density of √1.75 that is below rounding: finer grids refine everywhere alike.
-    return points, density * np.sqrt(np.maximum(1.0 + drop / min(density**2, 1.75), 1e-100))
+    below = level.max(axis=1, keepdims=True) - level
+    return points, density * np.sqrt(np.maximum(1.0 - below / depth, 1e-100))

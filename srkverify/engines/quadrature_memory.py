@@ -20,12 +20,14 @@ import numpy as np
 
 from srkverify._check import Array
 from srkverify.engines import quadrature
-from srkverify.engines.plane import LIMIT, Blur, Image, Plane
 from srkverify.engines.gridding import LANES, jit, mixture_score
 from srkverify.engines.mixture1d import Mixture1D, critical_points, mixture_density, sampled, support
+from srkverify.engines.plane import LIMIT, Blur, Image, Plane
 from srkverify.engines.quadrature import Density, Resolution
 from srkverify.tableau import Tableau
 
+# Valleys are resolved to e^{−_DEPTH} of the peaks: what a sampler leaves there may be the square root of the truth.
+_DEPTH = 60.0
 # Spacings are this much wider than the aliasing estimate asks for, without and with stage noise: later steps smooth the
 # ripples that aliasing makes, but for those of the first and of the last sum.
 _EASE, _EASE_NOISY = 1.2, 1.45
@@ -168,7 +170,7 @@ def _spacing(tableau: Tableau, target: Mixture1D, plan: _Plan, resolution: Resol
     variances, point_variances = target.diffused(tableau.times)[1], target.diffused(plan.time)[1]
     cap = 0.35 * np.sqrt(variances.min(axis=1)) / resolution.density
     final = min(0.08 * np.sqrt(variances[-1].min()) / resolution.density, 3.0 * plan.sigma[-1])
-    places, need = critical_points(target, plan.time, resolution.density, caution=0.5)
+    places, need = critical_points(target, plan.time, resolution.density, _DEPTH, valleys=True)
     score = target.score(plan.time, places)[1]  # its slope, (K, n)
     columns = np.append(cap, final)
     rows = np.append(1.0, 0.35 * np.sqrt(point_variances.min(axis=1)) / resolution.density)

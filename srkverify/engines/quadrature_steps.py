@@ -119,9 +119,7 @@ def propagate(
                 for lane in range(LANES):
                     amount = mass[begin + lane] * share
                     if amount > _NEGLIGIBLE:
-                        add_gaussian(
-                            target, nearest[lane] - next_low - taps, amount * start[lane], ratio[lane], table
-                        )
+                        add_gaussian(target, nearest[lane] - next_low - taps, amount * start[lane], ratio[lane], table)
         low = next_low
         density, spare = target, density
     return low, density.copy(), work

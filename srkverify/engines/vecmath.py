@@ -31,11 +31,12 @@ def _bits_of_float(typing_context: Any, value: Any) -> Any:
     return types.int64(types.float64), code
 
 
-@nb.njit(inline="always")  # type: ignore[untyped-decorator]
+@nb.njit(inline="always")
 def exp(x: Any) -> Any:
     """e^x for x ≤ 709 with relative error ≤ 4e−16; arguments below −708 count as −708.
 
-    x = k ln 2 + r with |r| ≤ ln(2)/2; e^r is its Taylor polynomial (remainder 1e−17), 2^k is put into the exponent bits.
+    x = k ln 2 + r with |r| ≤ ln(2)/2; e^r is its Taylor polynomial (remainder
+    1e−17), 2^k is put into the exponent bits.
     """
     clipped = max(x, _FLOOR)
     shifted = clipped * _LOG2_E + _ROUND
@@ -55,4 +56,4 @@ def exp(x: Any) -> Any:
     p = p * r + 0.5
     p = p * r + 1.0
     p = p * r + 1.0
-    return p * _float_of_bits((_bits_of_float(shifted) + 1023) << 52)
+    return p * _float_of_bits((_bits_of_float(shifted) + 1023) << 52)  # type: ignore[call-arg]

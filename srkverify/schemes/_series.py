@@ -29,21 +29,15 @@ def sinh_minus_1(x: Array) -> Array:
 
 def trapezoid_excess(x: Array) -> Array:
     """x(e^x + 1) − 2(e^x − 1), twice the trapezoidal rule's excess over the integral of e^u from 0 to x."""
-    return _series_or(
-        x, lambda n: (n - 2) / factorial(n), 3, lambda x: x * (np.exp(x) + 1.0) - 2.0 * np.expm1(x)
-    )
+    return _series_or(x, lambda n: (n - 2) / factorial(n), 3, lambda x: x * (np.exp(x) + 1.0) - 2.0 * np.expm1(x))
 
 
 def decay_excess(x: Array) -> Array:
-    """x − 1 + e^{−x}."""
-    return np.exp(-x) * _series_or(
-        x, lambda n: (n - 1) / factorial(n), 2, lambda x: (x - 1.0) * np.exp(x) + 1.0
-    )
+    """X − 1 + e^{−x}."""
+    return np.exp(-x) * _series_or(x, lambda n: (n - 1) / factorial(n), 2, lambda x: (x - 1.0) * np.exp(x) + 1.0)
 
 
-def _series_or(
-    x: Array, coefficient: Callable[[int], float], first: int, closed: Callable[[Array], Array]
-) -> Array:
+def _series_or(x: Array, coefficient: Callable[[int], float], first: int, closed: Callable[[Array], Array]) -> Array:
     small = np.minimum(x, _SWITCH)
     total = np.zeros_like(small)
     for n in range(_TERMS + first, first - 1, -1):

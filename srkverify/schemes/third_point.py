@@ -1,4 +1,4 @@
-"""Third-point SRK: the score is evaluated at a true intermediate point of the reverse SDE, about a third into the step."""
+"""Third-point SRK: the score is evaluated at a true intermediate point of the reverse SDE, a third into the step."""
 
 from __future__ import annotations
 

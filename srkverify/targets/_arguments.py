@@ -45,9 +45,7 @@ def means(value: ArrayLike, components: int) -> Array:
     result = _check.finite_array("means", value)
     if result.ndim == 1:
         c = len(result)
-        raise ValueError(
-            f"means must have shape (c, d); got {result.shape}: in one dimension pass shape ({c}, 1)"
-        )
+        raise ValueError(f"means must have shape (c, d); got {result.shape}: in one dimension pass shape ({c}, 1)")
     if result.ndim != 2 or len(result) != components:
         raise ValueError(f"means must have shape ({components}, d), one row a weight; got {result.shape}")
     return result
@@ -60,9 +58,7 @@ def spectrum(value: ArrayLike, shape: tuple[int, ...]) -> tuple[Array, Array | N
     allowed = [(), (c,), (c, d), (1, d), (c, d, d), (1, d, d)]
     if given.shape not in allowed:
         listed = ", ".join(map(str, dict.fromkeys(allowed[1:])))
-        raise ValueError(
-            f"covariances must be a scalar or have one of the shapes {listed}; got {given.shape}"
-        )
+        raise ValueError(f"covariances must be a scalar or have one of the shapes {listed}; got {given.shape}")
     if given.ndim == 3 and d > 1:
         return _eigen(given)
     # In one dimension a full matrix is a variance: no basis is kept, and the kind is isotropic.

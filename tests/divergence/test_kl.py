@@ -123,7 +123,7 @@ def test_kl_of_a_product_is_the_sum_over_its_factors():
     ("arguments", "message"),
     [
         ({"target": 3}, "target must be a GaussianMixture or a Product; got int"),
-        ({"tableau": "srk"}, "tableau must be a Tableau .*; got str"),
+        ({"tableau": "srk"}, r"tableau must be a Tableau .*; got str"),
         ({"method": "monte carlo"}, "method must be one of exact; got 'monte carlo'"),
         ({"start": "Normal"}, "start must be one of exact, normal; got 'Normal'; did you mean 'normal'"),
         ({"absolute": -1.0}, "absolute must be a finite number and >= 0"),
@@ -136,5 +136,5 @@ def test_bad_arguments_are_named(arguments, message):
 
 
 def test_tv_needs_one_dimension():
-    with pytest.raises(ValueError, match="target must have dimension 1 for tv .*; got 2"):
+    with pytest.raises(ValueError, match=r"target must have dimension 1 for tv .*; got 2"):
         sv.tv(sv.GaussianMixture([1.0], [[0.0, 0.0]], 1.0), tableau("ddpm", 4))

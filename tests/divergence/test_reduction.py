@@ -51,9 +51,7 @@ def test_a_listed_product_and_its_rotation_have_the_kl_of_the_factors(rng):
 @given(rng=seeds)
 def test_a_rotated_isotropic_product_is_found_among_its_means(rng):
     # All variances equal: the covariances say nothing about the directions, the means must.
-    factors = [
-        sv.GaussianMixture(rng.dirichlet(2 * np.ones(c)), 2 * rng.normal(size=(c, 1)), 0.3) for c in (2, 3)
-    ]
+    factors = [sv.GaussianMixture(rng.dirichlet(2 * np.ones(c)), 2 * rng.normal(size=(c, 1)), 0.3) for c in (2, 3)]
     rotation = ortho_group.rvs(2, random_state=int(rng.integers(1 << 31)))
     flat = listed(factors)
     isotropic = sv.GaussianMixture(flat.weights, flat.means, 0.3).rotated(rotation)

@@ -87,10 +87,14 @@ def test_density_against_a_million_particles(name):
     assert ((counts - expected) ** 2 / expected).sum() < stats.chi2.isf(1e-5, cells - 1)
 
 
-mixtures = st.integers(0, 2**32).map(np.random.default_rng).map(
-    lambda rng: (
-        lambda c: Mixture1D(rng.dirichlet(np.ones(c)), 2 * rng.normal(size=c), 10 ** rng.uniform(-2.5, 0.3, size=c))
-    )(rng.integers(1, 5))
+mixtures = (
+    st.integers(0, 2**32)
+    .map(np.random.default_rng)
+    .map(
+        lambda rng: (
+            lambda c: Mixture1D(rng.dirichlet(np.ones(c)), 2 * rng.normal(size=c), 10 ** rng.uniform(-2.5, 0.3, size=c))
+        )(rng.integers(1, 5))
+    )
 )
 
 
@@ -134,7 +138,7 @@ def test_far_modes_and_tiny_early_stop_are_stable():
 def test_an_unstable_sampler_is_an_error_not_a_crash():
     # Exponential Euler maps far points to 2 − e^h times themselves: steps of 15 throw them out to 10^12.
     times = sv.schedules.uniform(60.0, 0.01, 4)
-    with pytest.raises(ValueError, match="steps: exponential_euler with 4 steps .* unstable"):
+    with pytest.raises(ValueError, match=r"steps: exponential_euler with 4 steps .* unstable"):
         sv.kl(TARGET, sv.schemes.exponential_euler(times))
 
 

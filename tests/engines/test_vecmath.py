@@ -17,7 +17,9 @@ def test_exp_is_right_to_two_units_in_the_last_place():
     out = np.empty_like(x)
     exp_all(x, out)
     with mp.workdps(30):
-        errors = [abs(float((mp.mpf(value) - mp.exp(point)) / mp.exp(point))) for point, value in zip(x, out)]
+        errors = [
+            abs(float((mp.mpf(value) - mp.exp(point)) / mp.exp(point))) for point, value in zip(x, out, strict=True)
+        ]
     assert max(errors) < 4.5e-16
 
 

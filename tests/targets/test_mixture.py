@@ -146,9 +146,7 @@ def test_rotation_moves_the_law(seed, time):
     near = {"rtol": 1e-11, "atol": 1e-11}
     np.testing.assert_allclose(moved.log_density(x @ Q.T, time), target.log_density(x, time), **near)
     np.testing.assert_allclose(moved.score(x @ Q.T, time), target.score(x, time) @ Q.T, **near)
-    np.testing.assert_allclose(
-        moved.score_jvp(x @ Q.T, v @ Q.T, time), target.score_jvp(x, v, time) @ Q.T, **near
-    )
+    np.testing.assert_allclose(moved.score_jvp(x @ Q.T, v @ Q.T, time), target.score_jvp(x, v, time) @ Q.T, **near)
     assert (moved.kind == "isotropic") == (target.kind == "isotropic")
     back = moved.rotated(Q.T)
     c = target.components
@@ -168,11 +166,7 @@ def test_forms_of_the_same_covariances_agree(seed, time):
         same = [GaussianMixture(weights, means, target.covariances)]
         same.append(GaussianMixture(weights, means, full(given_form, c, d)))
         if form in ("scalar", "isotropic"):
-            same.append(
-                GaussianMixture(
-                    weights, means, np.full((c, d), np.reshape(given_form, (-1, 1)) + np.zeros(d))
-                )
-            )
+            same.append(GaussianMixture(weights, means, np.full((c, d), np.reshape(given_form, (-1, 1)) + np.zeros(d))))
         for other in same:
             near = {"rtol": 1e-11, "atol": 1e-11}
             np.testing.assert_allclose(other.log_density(x, time), target.log_density(x, time), **near)

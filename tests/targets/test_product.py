@@ -24,9 +24,7 @@ def matrices(block):
 
 def enumerated(product):
     """List every component of a product, as a mixture with full covariances."""
-    stacked = [
-        block for block, repeat in zip(product.blocks, product.repeats, strict=True) for _ in range(repeat)
-    ]
+    stacked = [block for block, repeat in zip(product.blocks, product.repeats, strict=True) for _ in range(repeat)]
     d = sum(block.dimension for block in stacked)
     R = np.eye(d) if product.rotation is None else product.rotation
     weights, means, covariances = [], [], []
@@ -47,9 +45,7 @@ def drawn_product(seed):
     rng = np.random.default_rng(seed)
     line = GaussianMixture([0.4, 0.6], rng.uniform(-2, 2, (2, 1)), rng.uniform(0.2, 2.0, 2))
     root = rng.standard_normal((2, 2, 2))
-    plane = GaussianMixture(
-        [0.3, 0.7], rng.uniform(-2, 2, (2, 2)), root @ root.swapaxes(1, 2) + 0.2 * np.eye(2)
-    )
+    plane = GaussianMixture([0.3, 0.7], rng.uniform(-2, 2, (2, 2)), root @ root.swapaxes(1, 2) + 0.2 * np.eye(2))
     repeats = tuple(int(k) for k in rng.integers(1, 3, 2))
     d = repeats[0] + 2 * repeats[1]
     rotation = ortho_group.rvs(d, random_state=seed) if rng.random() < 0.5 else None
@@ -68,9 +64,7 @@ def test_equals_the_mixture_that_lists_every_component(seed, time):
     # One point at a time, without the particle axis.
     assert product.log_density(x[0], time).shape == ()
     np.testing.assert_allclose(product.score(x[0], time), listed.score(x[0], time), **NEAR)
-    np.testing.assert_allclose(
-        product.score_jvp(x[0], v[0], time), listed.score_jvp(x[0], v[0], time), **NEAR
-    )
+    np.testing.assert_allclose(product.score_jvp(x[0], v[0], time), listed.score_jvp(x[0], v[0], time), **NEAR)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)

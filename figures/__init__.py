@@ -1,0 +1,1 @@
+"""Figures: drawn from the studies' rows, one file a figure; nothing is computed here."""

@@ -1,0 +1,149 @@
+"""What the studies' commands share: argument types, output directory, one-line errors, atomic files."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from srkverify import __version__, _check
+
+Value = TypeVar("Value")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line on stderr and exit status 2."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Print ``message`` on one line and exit with status 2."""
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+
+def _argument(check: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Make a check that raises ``ValueError`` into an argument type whose message argparse shows as it is."""
+
+    def parse(text: str) -> Value:
+        try:
+            return check(text)
+        except ValueError as problem:
+            raise argparse.ArgumentTypeError(str(problem)) from None
+
+    return parse
+
+
+def listed(each: Callable[[str], Value]) -> Callable[[str], tuple[Value, ...]]:
+    """Return the argument type of a comma-separated list, each item once, in the order given."""
+
+    def parse(text: str) -> tuple[Value, ...]:
+        return tuple(dict.fromkeys(each(item.strip()) for item in text.split(",")))
+
+    return parse
+
+
+def name_of(kind: str, allowed: Iterable[str]) -> Callable[[str], str]:
+    """Return the argument type of one of ``allowed``; an unknown name suggests the nearest."""
+    names = list(allowed)
+    return _argument(lambda text: _check.choice(kind, text, names))
+
+
+def number(kind: str, **bounds: float) -> Callable[[str], float]:
+    """Return the argument type of a finite number; ``bounds`` are above, at_least and below."""
+    return _argument(lambda text: _check.number(kind, text, **bounds))
+
+
+def integer(kind: str, at_least: int, at_most: int) -> Callable[[str], int]:
+    """Return the argument type of an integer in [at_least, at_most]; 1e5 is read as 100000."""
+
+    def check(text: str) -> int:
+        try:
+            value = float(text)
+            whole = int(value) if value.is_integer() else None
+        except ValueError:
+            whole = None
+        if whole is None or not at_least <= whole <= at_most:
+            raise ValueError(f"{kind} must be an integer >= {at_least} and <= {at_most}; got {text!r}")
+        return whole
+
+    return _argument(check)
+
+
+def output_directory(text: str) -> Path:
+    """Return ``text`` as a directory that can be written to, made if need be; an argument type."""
+    path = Path(text)
+    allowed = "--out must be a directory, existing or new, that can be written to"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as problem:
+        raise argparse.ArgumentTypeError(f"{allowed}; got {text!r}: {problem.strerror}") from None
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``path`` in one move, so that a reader or an interrupted run never sees half of it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with equal keys as CSV, floats with every digit."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
+    write_text(path, buffer.getvalue())
+
+
+def write_metadata(path: Path, options: Mapping[str, Any], **more: Any) -> None:
+    """Write the options of a run and the versions it was made with as JSON."""
+    packages = {name: version(name) for name in ("numpy", "scipy", "numba", "matplotlib")}
+    versions = {"srkverify": __version__, "python": platform.python_version(), **packages}
+    record = {"options": dict(options), "versions": versions, **more}
+    write_text(path, json.dumps(record, indent=2, default=str) + "\n")
+
+
+def progress(total: int, unit: str) -> Any:
+    """Return a progress bar on stderr, silent when stderr is not a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=unit, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 2) -> str:
+    """Return an aligned table; the first ``left`` columns are flush left, the others flush right."""
+    lines = [list(header), *map(list, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+
+    def aligned(line: Sequence[str]) -> str:
+        cells = [
+            f"{cell:<{width}}" if column < left else f"{cell:>{width}}"
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        return "  ".join(cells).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([aligned(lines[0]), rule, *map(aligned, lines[1:])])
+
+
+def _plain(value: Any) -> Any:
+    return repr(float(value)) if isinstance(value, float) else value
