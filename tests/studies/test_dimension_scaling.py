@@ -1,4 +1,6 @@
+import contextlib
 import csv
+import io
 import json
 import re
 import subprocess
@@ -42,11 +44,9 @@ def read(path):
 def tiny(tmp_path_factory):
     """The output directory of a tiny run, and its printed output."""
     out = tmp_path_factory.mktemp("study") / "new" / "results"
-    with pytest.MonkeyPatch.context() as patch:
-        printed = []
-        patch.setattr("builtins.print", lambda *parts, **_: printed.append(" ".join(map(str, parts))))
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         assert dimension_scaling.main([*TINY, f"--out={out}"]) == 0
-    return out, "\n".join(printed)
+    return out, printed.getvalue()
 
 
 def test_every_cell_has_a_row_with_its_interval(tiny):
