@@ -14,8 +14,8 @@ from srkverify.divergence import Divergence, block_kl
 from srkverify.divergence.reduction import Block, MixtureBlock
 from srkverify.tableau import Tableau
 
-# A refinement of about a second; the few coarse, steep cases beyond keep the error that they have reached.
-_MOST_WORK = 1e9
+# A refinement of less than a tenth of a second; the few coarse, steep cases beyond keep the error that they have reached.
+_MOST_WORK = 5e7
 
 
 class KLTable:
@@ -30,7 +30,7 @@ class KLTable:
         Relative accuracy of each block's KL; K* then is good to half of that or better.
     """
 
-    def __init__(self, relative: float = 3e-3) -> None:
+    def __init__(self, relative: float = 5e-3) -> None:
         self.relative = relative
         self._known: dict[Hashable, Divergence] = {}
         self._guard = threading.Lock()
