@@ -14,7 +14,7 @@ from srkverify.divergence import Divergence, block_kl
 from srkverify.divergence.reduction import Block, MixtureBlock
 from srkverify.tableau import Tableau
 
-# A refinement of less than a tenth of a second; the few coarse, steep cases beyond keep the error that they have reached.
+# Less than a tenth of a second; the few coarse, steep cases beyond keep the error that they have reached.
 _MOST_WORK = 5e7
 
 

@@ -47,8 +47,8 @@ def deviations(tableau: Tableau, eigenvalues: Array, start: str = "exact") -> De
     """Run ``tableau`` on N(μ, diag(eigenvalues)).
 
     With more than a few thousand eigenvalues, the deviations are computed at Chebyshev points in log(λ + e^{2δ} − 1),
-    in which they are analytic for imaginary parts below π, and interpolated; what that costs in accuracy is measured on a
-    sample of the eigenvalues and added to the error bounds.
+    in which they are analytic for imaginary parts below π, and interpolated; what that costs in accuracy is measured
+    on a sample of the eigenvalues and added to the error bounds.
 
     Parameters
     ----------
