@@ -154,7 +154,8 @@ def _slopes(axes: Axes, rows: Sequence[Row], view: View) -> None:
     start = max(row["nfe"] for row in rows if _abscissa(row, view) == left)
     end = min(axes.get_xlim()[1], left * (axes.get_ylim()[1] / start) ** (1.0 / slope))
     axes.plot([left, end], [start, start * (end / left) ** slope], **line)
-    axes.annotate(label, (0.03, 0.97), xycoords="axes fraction", va="top", **text)
+    plain = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # the line may pass behind the words
+    axes.annotate(label, (0.03, 0.97), xycoords="axes fraction", va="top", bbox=plain, **text)
     begin, end = (_along(axes.get_xlim(), fraction) for fraction in _FAN)
     low = axes.get_ylim()[0] * 1.5
     for slope, label in view.slopes:

@@ -30,7 +30,7 @@ FAMILY_NAMES = tuple(FAMILIES)
 SCHEME_NAMES = ("ddpm", "exponential_euler", "srk", "srk_martingale", "srk_third_point")
 DIMENSIONS = (1, 10, 100, 1_000, 10_000, 100_000)
 EPSILONS = (0.3, 0.1, 0.03, 0.01)
-LADDER = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 256)
+LADDER = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 192, 256)
 QUICK: dict[str, tuple[Any, ...]] = {
     "families": ("product_mixture", "two_point", "gaussian_decaying", "low_rank"),
     "dimensions": (1, 100, 10_000),
