@@ -15,7 +15,7 @@ from srkverify.divergence.reduction import Block, MixtureBlock
 from srkverify.tableau import Tableau
 
 # Less than a tenth of a second; the few coarse, steep cases beyond keep the error that they have reached.
-_MOST_WORK = 5e7
+_MOST_WORK = 2e7
 
 
 class KLTable:

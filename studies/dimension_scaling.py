@@ -37,7 +37,7 @@ QUICK: dict[str, tuple[Any, ...]] = {
     "epsilons": (0.3, 0.1, 0.03),
     "ladder": tuple(steps for steps in LADDER if steps <= 192),
 }
-EXACT_UP_TO = 32
+EXACT_UP_TO = 16
 # Exponents in d and 1/ε of the theorems on DDPM and on SRK (arXiv 2410.04760); other schemes are held to SRK's.
 DDPM_THEOREM, SRK_THEOREM = (1.0, 2.0), (1.5, 1.0)
 DDPM_SCHEMES = ("euler_maruyama", "exponential_euler", "ddpm", "ddpm_beta", "ddpm_posterior")
