@@ -1,10 +1,11 @@
-"""srkverify: exact KL of SDE diffusion samplers.
+"""srkverify: exact KL of SDE diffusion samplers, and their particles.
 
-Data goes one way: target + times → tableau → engine → divergence.
+Data goes one way: target + times → tableau → engine → samples or divergence.
 """
 
-from srkverify import schedules, schemes
+from srkverify import brownian, schedules, schemes
 from srkverify.divergence import Divergence, kl, tv
+from srkverify.sampling import sample, sample_blocks
 from srkverify.tableau import Row, Tableau, assemble
 from srkverify.targets import GaussianMixture, Product
 
@@ -15,7 +16,10 @@ __all__ = [
     "Row",
     "Tableau",
     "assemble",
+    "brownian",
     "kl",
+    "sample",
+    "sample_blocks",
     "schedules",
     "schemes",
     "tv",

@@ -128,24 +128,51 @@ def times_from_betas(betas: ArrayLike, early_stop: float) -> Array:
     return (stop + np.concatenate([[0.0], np.cumsum(-0.5 * np.log1p(-beta))]))[::-1].copy()
 
 
-def check_times(times: ArrayLike) -> Array:
+def refined(times: ArrayLike, factor: int) -> Array:
+    """Split each step of a grid into ``factor`` parts of equal length in forward time.
+
+    Parameters
+    ----------
+    times : (K+1,) decreasing forward times.
+    factor : int
+        Number of parts ≥ 1; with 1 the result is the grid itself.
+
+    Returns
+    -------
+    (factor K + 1,) decreasing forward times; every ``factor``-th is an entry of ``times``, to the last bit.
+
+    Raises
+    ------
+    ValueError
+        If ``times`` is not a decreasing grid of positive times, factor < 1, or a step is too short to be split.
+    """
+    grid = check_times(times)
+    parts = _check.integer("factor", factor, at_least=1)
+    h = grid[:-1] - grid[1:]
+    inner = grid[:-1, None] - h[:, None] * (np.arange(parts) / parts)
+    return check_times(np.append(inner, grid[-1]), name="refined times")
+
+
+def check_times(times: ArrayLike, name: str = "times") -> Array:
     """Return ``times`` as a read-only float64 array, or raise if it is not a decreasing grid of positive times.
+
+    ``name`` is what the messages call the argument.
 
     Raises
     ------
     ValueError
         If there are fewer than two times, or one is not finite, not positive or not below its predecessor.
     """
-    grid = _check.finite_array("times", times, dimensions=(1,))
+    grid = _check.finite_array(name, times, dimensions=(1,))
     if len(grid) < 2:
-        raise ValueError(f"times must hold at least 2 forward times (1 step); got {len(grid)}")
+        raise ValueError(f"{name} must hold at least 2 forward times (1 step); got {len(grid)}")
     if grid[-1] <= 0.0 or grid.min() <= 0.0:
-        raise ValueError(f"times must be positive; got {grid.min()!r}")
+        raise ValueError(f"{name} must be positive; got {grid.min()!r}")
     rising = np.flatnonzero(np.diff(grid) >= 0.0)
     if rising.size:
         k = int(rising[0])
         raise ValueError(
-            f"times must be strictly decreasing; got times[{k}] = {grid[k]!r}, times[{k + 1}] = {grid[k + 1]!r}"
+            f"{name} must be strictly decreasing; got {name}[{k}] = {grid[k]!r}, {name}[{k + 1}] = {grid[k + 1]!r}"
         )
     return grid
 

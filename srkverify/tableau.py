@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from srkverify import _check
 from srkverify._check import Array
 from srkverify.schedules import check_times
 
@@ -64,12 +65,15 @@ class Tableau:
     noise : (K, M)
     past_points, past_scores : (K, P)
     evaluated : (K, R) bool; a stage that is not evaluated costs nothing and may not be used.
+    noise_paths : (K, M, 3) or None; ξ_m of step k is Σ_b noise_paths[k, m, b] ζ_b with ζ the three coordinates of the
+        step's Brownian path (:mod:`srkverify.brownian`). None if the noises are not functionals of one path; the
+        law of the output does not depend on it.
 
     Raises
     ------
     ValueError
-        If shapes disagree, an entry is not finite, a stage uses a later or an unevaluated stage, or a step
-        uses an evaluation that no earlier step has made.
+        If shapes disagree, an entry is not finite, a stage uses a later or an unevaluated stage, a step uses an
+        evaluation that no earlier step has made, or the rows of ``noise_paths`` are not orthonormal in each step.
     """
 
     name: str
@@ -86,6 +90,7 @@ class Tableau:
     past_points: Array
     past_scores: Array
     evaluated: NDArray[np.bool_]
+    noise_paths: Array | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "times", check_times(self.times))
@@ -105,6 +110,8 @@ class Tableau:
             "past_scores": (steps, memory),
             "evaluated": (steps, stages),
         }
+        if self.noise_paths is not None:
+            shapes["noise_paths"] = (steps, noises, 3)
         for name, shape in shapes.items():
             kind = np.bool_ if name == "evaluated" else np.float64
             value: NDArray[np.generic] = np.array(getattr(self, name), dtype=kind)
@@ -115,6 +122,7 @@ class Tableau:
             value.setflags(write=False)
             object.__setattr__(self, name, value)
         self._check_causality()
+        self._check_noise_paths()
 
     def _check_causality(self) -> None:
         if self.stage_times.size and self.stage_times[self.evaluated].min(initial=np.inf) <= 0.0:
@@ -134,6 +142,18 @@ class Tableau:
         if (uses & absent).any():
             step = int(np.argwhere(uses & absent)[0, 0])
             raise ValueError(f"past_points and past_scores of step {step} must be 0: no such earlier evaluation exists")
+
+    def _check_noise_paths(self) -> None:
+        if self.noise_paths is None:
+            return
+        products = self.noise_paths @ np.swapaxes(self.noise_paths, 1, 2)
+        wrong = (np.abs(products - np.eye(self.noise_paths.shape[1])) > 1e-9).any(axis=(1, 2))
+        if wrong.any():
+            step = int(np.argmax(wrong))
+            raise ValueError(
+                "noise_paths must have orthonormal rows within 1e-9, because the noises of a step are independent and "
+                f"of variance 1; got rows with the products {products[step].tolist()} in step {step}"
+            )
 
     @property
     def steps(self) -> int:
@@ -165,7 +185,9 @@ class Tableau:
         return replace(self, name=f"{self.name}_without_stage_noise", stage_noise=np.zeros_like(self.stage_noise))
 
 
-def assemble(name: str, times: ArrayLike, stages: Sequence[Row], output: Row) -> Tableau:
+def assemble(
+    name: str, times: ArrayLike, stages: Sequence[Row], output: Row, noise_paths: ArrayLike | None = None
+) -> Tableau:
     """Write a scheme's rows as a :class:`Tableau`; entries that a row leaves out are zero.
 
     Parameters
@@ -177,11 +199,18 @@ def assemble(name: str, times: ArrayLike, stages: Sequence[Row], output: Row) ->
         Stage rows in the order of their evaluation.
     output : Row
         The row of Y'.
+    noise_paths : (M, 3), the same in all steps, or (K, M, 3)
+        What the noises are of the step's Brownian path (see :class:`Tableau`), for all M noises that the rows use;
+        None if the scheme does not say.
     """
     grid = check_times(times)
     steps, rows = len(grid) - 1, [*stages, output]
     noises = max(len(row.noise) for row in rows)
     memory = max(max(len(row.past_points), len(row.past_scores)) for row in rows)
+
+    paths = None if noise_paths is None else _check.finite_array("noise_paths", noise_paths, dimensions=(2, 3))
+    if paths is not None and paths.ndim == 2:
+        paths = np.broadcast_to(paths, (steps, *paths.shape))
 
     def columns(entries: Sequence[ArrayLike], width: int) -> Array:
         table = np.zeros((steps, width))
@@ -208,4 +237,5 @@ def assemble(name: str, times: ArrayLike, stages: Sequence[Row], output: Row) ->
         past_points=columns(output.past_points, memory),
         past_scores=columns(output.past_scores, memory),
         evaluated=columns([row.evaluated for row in stages], len(stages)) != 0,
+        noise_paths=paths,
     )

@@ -171,6 +171,20 @@ def noise_moments(h):
     return inner(w, w), (inner(g, g), inner(g, w)), (inner(tilde, tilde), inner(tilde, w))
 
 
+def span_products(h, start=0):
+    """Inner products over [0, h] of e^{a(u + start)} (rows) and e^{bu} (columns), a and b in −1, 0, 1, in mpmath."""
+    integral = {c: mp.expm1(c * h) / c if c else h for c in range(-2, 3)}
+    return mp.matrix([[mp.exp(a * start) * integral[a + b] for b in (-1, 0, 1)] for a in (-1, 0, 1)])
+
+
+def span_basis(h):
+    """Gram–Schmidt of e^{−u}, 1, e^u in L²[0, h]: coefficients on the three, a row for each of q_0, q_1, q_2.
+
+    Small h need digits: the determinant of the Gram matrix is of size h⁹.
+    """
+    return mp.cholesky(span_products(h)) ** -1
+
+
 def mp_rows(name):
     """Exact coefficients of the schemes without memory, for :func:`gaussian_kl`."""
 

@@ -36,6 +36,25 @@ def test_exponential_is_all_geometric_below_one_and_all_linear_above(horizon, st
     np.testing.assert_allclose(steps, steps[0], rtol=1e-12)
 
 
+@given(horizon=st.floats(0.5, 12.0), steps=st.integers(1, 100), factor=st.integers(1, 9))
+def test_refined_grids_split_each_step_evenly_and_keep_its_ends(horizon, steps, factor):
+    times = schedules.exponential(horizon, 0.01, steps)
+    fine = schedules.refined(times, factor)
+    assert fine.shape == (factor * steps + 1,)
+    np.testing.assert_array_equal(fine[::factor], times)
+    parts = np.diff(fine).reshape(steps, factor)
+    np.testing.assert_allclose(parts, np.diff(times)[:, None] * np.full(factor, 1 / factor), rtol=0, atol=4e-15)
+
+
+def test_refining_asks_for_whole_parts_that_doubles_can_tell_apart():
+    with pytest.raises(ValueError, match="factor must be an integer >= 1; got 0"):
+        schedules.refined([2.0, 1.0], 0)
+    with pytest.raises(ValueError, match="times must be strictly decreasing"):
+        schedules.refined([1.0, 2.0], 2)
+    with pytest.raises(ValueError, match="refined times must be strictly decreasing"):
+        schedules.refined([np.nextafter(1.0, 2.0), 1.0], 4)
+
+
 def test_cosine_matches_its_definition_at_tiny_times():
     # e^{−τ} = cos u, u uniform: against mpmath at a time where 1 − e^{−τ} has no digits in double precision.
     times = schedules.cosine(horizon=4.0, early_stop=1e-12, steps=5)

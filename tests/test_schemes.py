@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import mp_rows, noise_moments, simulate
+from reference import mp_rows, noise_moments, simulate, span_basis, span_products
 
 import srkverify as sv
 from srkverify.schemes import SCHEMES
@@ -49,6 +49,39 @@ def test_stage_and_output_noise_have_the_covariance_of_the_integrals(name, which
         moments = noise_moments(h)
         expected = [float(x) for x in (moments[which][0], moments[which][1], moments[0])]
     np.testing.assert_allclose([g @ g, g @ w, w @ w], expected, rtol=1e-14)
+
+
+# What the schemes' noises are, up to a positive factor, on e^{−u}, 1, e^u: the stage's, then the output's.
+OUTPUT_KERNEL = dict.fromkeys(SCHEMES, lambda h: [1, 0, 0]) | {"euler_maruyama": lambda h: [0, 1, 0]}
+STAGE_KERNEL = {"srk": lambda h: [mp.exp(h), -1, 0]} | dict.fromkeys(
+    ["srk_martingale", "srk_third_point", "srk_third_point_1"], lambda h: [1, 0, -mp.exp(-2 * h)]
+)
+
+
+@pytest.mark.parametrize("h", [*STEPS, 8.0])
+@pytest.mark.parametrize("name", SCHEMES)
+def test_noises_are_the_stated_functionals_of_the_brownian_path(name, h):
+    tableau = one_step(name, h)
+    assert tableau.noise_paths.shape == (*tableau.noise.shape, 3)
+    rows = {"noise": (tableau.noise[0], OUTPUT_KERNEL[name])}
+    if name in STAGE_KERNEL:
+        rows["stage_noise"] = (tableau.stage_noise[0, -1], STAGE_KERNEL[name])
+    for weights, kernel in rows.values():
+        with mp.workdps(80):
+            direction = mp.matrix([kernel(mp.mpf(h))]) * span_products(mp.mpf(h)) * span_basis(mp.mpf(h)).T
+            expected = np.array([float(x / mp.norm(direction)) for x in direction])
+        np.testing.assert_allclose(
+            weights @ tableau.noise_paths[0] / np.linalg.norm(weights), expected, rtol=0, atol=4e-15
+        )
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEMES if name != "euler_maruyama"])
+def test_the_path_of_the_output_noise_is_exact(name):
+    # To the last bit: then a scheme on its own grid draws the numbers that it draws without a path.
+    paths = SCHEMES[name](sv.schedules.exponential(6.0, 0.01, 20)).noise_paths
+    np.testing.assert_array_equal(paths[:, 0], np.tile([1.0, 0.0, 0.0], (20, 1)))
+    if name == "srk":
+        np.testing.assert_array_equal(paths[:, 1], np.tile([0.0, -1.0, 0.0], (20, 1)))
 
 
 @pytest.mark.parametrize("h", STEPS)

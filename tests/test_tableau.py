@@ -24,6 +24,39 @@ def test_rows_become_arrays_with_zeros_where_nothing_is_said():
     assert not tableau.state.flags.writeable
 
 
+def made_up(noise_paths):
+    stage = Row(state=1.0, time=TIMES[:-1], noise=[0.0, 1.0])
+    return assemble("made_up", TIMES, [stage], Row(state=1.0, scores=[1.0], noise=[1.0]), noise_paths=noise_paths)
+
+
+def test_noise_paths_are_optional_and_may_be_given_once_for_all_steps():
+    assert made_up(None).noise_paths is None
+    assert made_up(None).without_stage_noise().noise_paths is None
+    once = made_up([[1.0, 0.0, 0.0], [0.0, 0.6, -0.8]])
+    assert not once.noise_paths.flags.writeable
+    np.testing.assert_array_equal(once.noise_paths, [[[1.0, 0.0, 0.0], [0.0, 0.6, -0.8]]] * 2)
+    np.testing.assert_array_equal(once.without_stage_noise().noise_paths, once.noise_paths)
+    turned = [[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]]
+    np.testing.assert_array_equal(made_up(turned).noise_paths, turned)
+
+
+@pytest.mark.parametrize(
+    ("noise_paths", "message"),
+    [
+        ([[1.0, 0.0, 0.0]], r"noise_paths must have shape \(2, 2, 3\) .*got \(2, 1, 3\)"),
+        (np.eye(3), r"noise_paths must have shape \(2, 2, 3\)"),
+        ([[1.0, 0.0], [0.0, 1.0]], r"noise_paths must have shape \(2, 2, 3\)"),
+        ([1.0, 0.0, 0.0], "noise_paths must have 2 or 3 axes"),
+        ([[1.0, 0.0, 0.0], [0.0, np.nan, 0.0]], "noise_paths must be finite"),
+        ([[1.0, 0.0, 0.0], [0.0, 1.0 + 1e-8, 0.0]], "noise_paths must have orthonormal rows .*in step 0"),
+        ([np.eye(3)[:2], [[1.0, 0.0, 0.0], [0.6, 0.8, 0.0]]], "noise_paths must have orthonormal rows .*in step 1"),
+    ],
+)
+def test_noise_paths_that_are_not_independent_noises_are_refused(noise_paths, message):
+    with pytest.raises(ValueError, match=message):
+        made_up(noise_paths)
+
+
 def test_past_times_follow_the_evaluations():
     tableau = sv.schemes.srk_third_point(TIMES, evaluations=1)
     assert np.isnan(tableau.past_times[0, 0])

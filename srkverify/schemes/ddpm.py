@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from srkverify import _check
+from srkverify import _check, brownian
 from srkverify.schedules import check_times
 from srkverify.tableau import Row, Tableau, assemble
 
@@ -28,7 +28,8 @@ def euler_maruyama(times: ArrayLike) -> Tableau:
     """
     grid = check_times(times)
     h = grid[:-1] - grid[1:]
-    return _one_score("euler_maruyama", times, 1.0 + h, 2.0 * h, np.sqrt(2.0 * h))
+    increment = brownian.coordinates(h, [(1.0, 1.0, 0.0)])  # ξ_0 = B_h/√h
+    return _one_score("euler_maruyama", times, 1.0 + h, 2.0 * h, np.sqrt(2.0 * h), increment)
 
 
 def exponential_euler(times: ArrayLike) -> Tableau:
@@ -79,6 +80,13 @@ def ddpm(times: ArrayLike, variance: str = "sde") -> Tableau:
     return _one_score(name, times, np.exp(h), 2.0 * np.sinh(h), np.sqrt(squared))
 
 
-def _one_score(name: str, times: ArrayLike, state: ArrayLike, score: ArrayLike, noise: ArrayLike) -> Tableau:
+def _one_score(
+    name: str,
+    times: ArrayLike,
+    state: ArrayLike,
+    score: ArrayLike,
+    noise: ArrayLike,
+    path: ArrayLike = ((1.0, 0.0, 0.0),),  # ξ_0 = w/√(Var w)
+) -> Tableau:
     stage = Row(state=1.0, time=check_times(times)[:-1])
-    return assemble(name, times, [stage], Row(state=state, scores=[score], noise=[noise]))
+    return assemble(name, times, [stage], Row(state=state, scores=[score], noise=[noise]), path)

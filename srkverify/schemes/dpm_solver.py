@@ -52,4 +52,5 @@ def dpmpp_2m_sde(times: ArrayLike, variant: str = "midpoint") -> Tableau:
             past_points=[-extrapolation / signal[before]],
             past_scores=[-extrapolation * marginal[before] / signal[before]],
         ),
+        noise_paths=[(1.0, 0.0, 0.0)],  # ξ_0 = w/√(Var w), as in DDPM
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from srkverify import brownian
 from srkverify._check import Array
 from srkverify.schedules import check_times
 from srkverify.schemes import _series
@@ -38,7 +39,9 @@ def srk(times: ArrayLike) -> Tableau:
     total = np.expm1(2.0 * h)
     along = growth / np.sqrt(total)
     across = np.sqrt(2.0 * _series.trapezoid_excess(h) / (growth**2 * (growth + 2.0)))
-    return _noisy_stage("srk", grid, 2.0 * growth, along, across)
+    # Up to a multiple of e^{−u}, which is w's, the kernel e^{h−u} − 1 of g is −1.
+    paths = [(1.0, 0.0, 0.0), (0.0, -1.0, 0.0)]
+    return _noisy_stage("srk", grid, 2.0 * growth, along, across, paths)
 
 
 def srk_martingale(times: ArrayLike) -> Tableau:
@@ -50,7 +53,7 @@ def srk_martingale(times: ArrayLike) -> Tableau:
     """
     grid = check_times(times)
     h = grid[:-1] - grid[1:]
-    return _noisy_stage("srk_martingale", grid, 2.0 * np.sinh(h), *martingale_noise(h))
+    return _noisy_stage("srk_martingale", grid, 2.0 * np.sinh(h), *martingale_noise(h), martingale_paths(h))
 
 
 def martingale_noise(h: Array) -> tuple[Array, Array]:
@@ -65,11 +68,21 @@ def martingale_noise(h: Array) -> tuple[Array, Array]:
     return along, across
 
 
-def _noisy_stage(name: str, grid: Array, weight: Array, along: Array, across: Array) -> Tableau:
+def martingale_paths(h: Array) -> Array:
+    """Return (K, 2, 3): ξ_0 and ξ_1 of :func:`martingale_noise` in coordinates of the path, for steps ``h`` (K,).
+
+    Up to a multiple of e^{−u}, which is w's, the kernel e^{−u} − e^{u−2h} of g̃ is a multiple of
+    −sinh u = −(1 − e^{−u}) − (cosh u − 1).
+    """
+    return brownian.coordinates(h, [(1.0, 0.0, 0.0), (0.0, -1.0, -1.0)])
+
+
+def _noisy_stage(name: str, grid: Array, weight: Array, along: Array, across: Array, paths: ArrayLike) -> Tableau:
     h = grid[:-1] - grid[1:]
     return assemble(
         name,
         grid,
         [Row(state=1.0, noise=[along, across], time=grid[:-1])],
         Row(state=np.exp(h), scores=[weight], noise=[np.sqrt(np.expm1(2.0 * h))]),
+        paths,
     )

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from srkverify import _check
 from srkverify._check import Array
 from srkverify.schedules import check_times
-from srkverify.schemes.srk import martingale_noise
+from srkverify.schemes.srk import martingale_noise, martingale_paths
 from srkverify.tableau import Row, Tableau, assemble
 
 GUESSES = ("unit", "plain", "denoiser")
@@ -60,7 +60,7 @@ def srk_third_point(times: ArrayLike, evaluations: int = 2, guess: str = "unit")
         first = np.arange(len(h)) == 0
         predictor = Row(state=1.0, time=grid[:-1], evaluated=first)
         point = _carried_point(grid, h, advance, reach, noise, kind)
-    return assemble(name, grid, [predictor, point], output)
+    return assemble(name, grid, [predictor, point], output, martingale_paths(h))
 
 
 def _carried_point(grid: Array, h: Array, advance: Array, reach: Array, noise: list[Array], guess: str) -> Row:

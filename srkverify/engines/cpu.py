@@ -1,0 +1,243 @@
+"""Particles on the CPU: any tableau on any Gaussian mixture, by compiled code on blocks that stay in cache.
+
+A block is a few panels (``panels.py``), each the particles of one vector. A step first prepares the mixture at the
+times of its stages, once for the block. Then, panel by panel, one pass over the coordinates draws the noises and starts
+the rows of the tableau (stage points and output) with all that is known; each score is then added where it is used.
+So a panel is still in the first-level cache, a noise is gone once it is used, and nothing is allocated.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from srkverify.engines import panels, rng
+from srkverify.engines.cpu_memory import FULL
+from srkverify.engines.cpu_scores import add_score, prepare, sizes
+from srkverify.engines.simd import inlined, jit
+
+
+@inlined
+def _draw(table: Any, seed: Any, particle: Any, step: Any, group: Any, scratch: Any) -> None:
+    """Write the noises of one group of coordinates of a panel to ``scratch.noise``."""
+    noise, draw = scratch.noise, scratch.draw
+    size = len(draw)
+    width, noises = size // rng.GROUP, len(table.own) // len(table.terms) - 1
+    if not table.coupled:
+        for m in range(noises):
+            rng.draw_group(seed, particle, step, m, group, noise, m * size, width, scratch.spare)
+        return
+    for at in range(noises * size):
+        noise[at] = 0.0
+    for s in range(table.offsets[step], table.offsets[step + 1]):
+        for b in range(table.weights.shape[2]):
+            rng.draw_group_apart(seed, particle, s, b, group, draw, np.int64(0), width, scratch.spare)
+            for m in range(noises):
+                for at in range(size):
+                    noise[m * size + at] += table.weights[s, m, b] * draw[at]
+
+
+@inlined
+def _place(table: Any, scratch: Any, panel: Any, evaluation: Any, stage: Any, size: Any) -> Any:
+    """Where a panel keeps an evaluation's point and score; without memory all panels use the same places."""
+    memory, stages = table.past.shape[2], table.past.shape[1] - 1
+    at = stage * size
+    if memory > 0:
+        at = (panel * (memory + stages) + evaluation % (memory + stages)) * size
+    return scratch.points + at, scratch.scores + at
+
+
+@inlined
+def _start_row(
+    table: Any, scratch: Any, step: Any, row: Any, out: Any, state: Any, panel: Any, shift: Any, size: Any
+) -> None:
+    """Write what is known of a row of the tableau, for one group of coordinates: state, noises and earlier steps."""
+    rows, memory = table.past.shape[1:3]
+    flat = step * rows + row
+    terms, at = table.terms[flat], flat * (len(table.own) // len(table.terms))
+    if terms == 0:
+        panels.mix_none(scratch.panels, out, table.own, at, scratch.panels, state, scratch.noise)
+    elif terms == 1:
+        panels.mix_one(scratch.panels, out, table.own, at, scratch.panels, state, scratch.noise)
+    else:
+        panels.mix_two(scratch.panels, out, table.own, at, scratch.panels, state, scratch.noise)
+    for m in range(2, terms):
+        panels.add(scratch.panels, out, table.own[at + 1 + m], scratch.noise, m * len(scratch.draw), panels.TILE)
+    for p in range(memory):
+        point, score = _place(table, scratch, panel, table.made[step] - 1 - p, 0, size)
+        if table.past[step, row, p, 0] != 0.0:
+            panels.add(scratch.panels, out, table.past[step, row, p, 0], scratch.panels, point + shift, panels.TILE)
+        if table.past[step, row, p, 1] != 0.0:
+            panels.add(scratch.panels, out, table.past[step, row, p, 1], scratch.panels, score + shift, panels.TILE)
+
+
+@jit
+def _step(
+    law: Any, table: Any, seed: Any, particle: Any, first_group: Any, step: Any, count: Any, scratch: Any
+) -> None:
+    """Advance ``count`` panels by one step."""
+    width, _, _ = sizes(law, scratch)
+    for stage in range(table.past.shape[1] - 1):
+        if table.evaluated[step, stage]:
+            prepare(law, table.stage_times[step, stage], stage, scratch)
+    for panel in range(count):
+        _step_panel(law, table, seed, particle + panel * width, first_group, step, panel, scratch)
+
+
+@inlined
+def _step_panel(
+    law: Any, table: Any, seed: Any, particle: Any, first_group: Any, step: Any, panel: Any, scratch: Any
+) -> None:
+    """Advance one panel by one step whose stages have been prepared."""
+    width, c, d = sizes(law, scratch)
+    stages, size = table.past.shape[1] - 1, d * width
+    state = panel * size
+    for group in range(d // rng.GROUP):
+        shift = group * len(scratch.draw)
+        _draw(table, seed, particle, step, first_group + group, scratch)
+        evaluation = table.made[step]
+        for row in range(stages + 1):
+            out = state
+            if row < stages:
+                if not table.evaluated[step, row]:
+                    continue
+                out, _ = _place(table, scratch, panel, evaluation, row, size)
+                evaluation += 1
+            _start_row(table, scratch, step, row, out + shift, state + shift, panel, shift, size)
+    evaluation = table.made[step]
+    for stage in range(stages):
+        if not table.evaluated[step, stage]:
+            continue
+        point, score = _place(table, scratch, panel, evaluation, stage, size)
+        evaluation += 1
+        factor, out = table.scores[step, stages, stage], state
+        if not table.direct[step, stage]:
+            factor, out = 1.0, score
+            for at in range(score, score + size):
+                scratch.panels[at] = 0.0
+        time, constants = table.stage_times[step, stage], (step * stages + stage) * c
+        add_score(law, time, stage, constants, scratch, point, factor, out)
+        if table.direct[step, stage]:
+            continue
+        later = evaluation
+        for row in range(stage + 1, stages + 1):
+            out = state
+            if row < stages:
+                if not table.evaluated[step, row]:
+                    continue
+                out, _ = _place(table, scratch, panel, later, row, size)
+                later += 1
+            if table.scores[step, row, stage] != 0.0:
+                panels.add(scratch.panels, out, table.scores[step, row, stage], scratch.panels, score, d)
+
+
+@jit
+def _start(
+    law: Any, table: Any, exact: Any, seed: Any, particle: Any, first_group: Any, panel: Any, scratch: Any
+) -> None:
+    """Draw a panel's particles at the horizon."""
+    dimension = law.means.shape[1]
+    width, _, d = sizes(law, scratch)
+    state, size = panel * d * width, len(scratch.draw)
+    for group in range(d // rng.GROUP):
+        rng.draw_group_apart(
+            seed,
+            particle,
+            rng.START,
+            rng.NORMAL,
+            first_group + group,
+            scratch.panels,
+            state + group * size,
+            width,
+            scratch.spare,
+        )
+    if not exact:
+        return
+    shrink, spread, grown = (
+        math.exp(-table.times[0]),
+        math.exp(-2.0 * table.times[0]),
+        -math.expm1(-2.0 * table.times[0]),
+    )
+    for first in range(0, width, rng.LANES):
+        rng.draw_uniforms(seed, particle + first, first_group, scratch.spare, scratch.uniforms)
+        for lane in range(rng.LANES):
+            i = 0
+            while i < len(law.cumulative) - 1 and law.cumulative[i] <= scratch.uniforms[lane]:
+                i += 1
+            for j in range(dimension):
+                variance = law.variances[i, j if law.variances.shape[1] > 1 else 0]
+                at = state + j * width + first + lane
+                scratch.panels[at] = (
+                    shrink * law.means[i, j] + math.sqrt(spread * variance + grown) * scratch.panels[at]
+                )
+            if law.kind == FULL:
+                _out_of_basis(law, i, scratch.panels, state + first + lane, width, scratch.whitened)
+
+
+@jit
+def _out_of_basis(law: Any, component: Any, state: Any, at: Any, width: Any, spare: Any) -> None:
+    """Replace one particle's coordinates in a component's eigenbasis by those in the standard basis."""
+    dimension = law.means.shape[1]
+    d = (dimension + panels.TILE - 1) // panels.TILE * panels.TILE
+    for j in range(dimension):
+        spare[j] = state[at + j * width]
+    for j in range(dimension):
+        total = 0.0
+        for k in range(dimension):
+            entry = component * d * dimension + (j // panels.TILE * dimension + k) * panels.TILE + j % panels.TILE
+            total -= law.out_of[entry] * spare[k]
+        state[at + j * width] = total
+
+
+@jit
+def _write(law: Any, scratch: Any, first: Any, count: Any, out: Any) -> Any:
+    """Write the block's states to rows ``first`` to ``first + count`` of ``out`` (n, d); whether all are finite."""
+    width, _, d = sizes(law, scratch)
+    finite = True
+    for i in range(count):
+        base = i // width * d * width + i % width
+        for j in range(out.shape[1]):
+            value = scratch.panels[base + j * width]
+            finite &= abs(value) < math.inf
+            out[first + i, j] = value
+    return finite
+
+
+@jit
+def run(
+    law: Any,
+    table: Any,
+    exact: Any,
+    seed: Any,
+    particle: Any,
+    first_group: Any,
+    scratch: Any,
+    out: Any,
+    every: Any,
+    stop: Any,
+) -> Any:
+    """Run particles ``particle``, … on all steps, on coordinates whose random numbers begin at group ``first_group``.
+
+    ``out`` is (steps + 1, n, d) with the whole path if ``every``, else (1, n, d). Returns whether the states that it
+    holds are finite. Writing to ``stop[0]`` from outside ends the run early.
+    """
+    width, _, d = sizes(law, scratch)
+    steps = len(table.made)
+    block = scratch.points // d
+    finite = True
+    for first in range(0, out.shape[1], block):
+        count = min(block, out.shape[1] - first)
+        used = (count + width - 1) // width
+        for panel in range(used):
+            _start(law, table, exact, seed, particle + first + panel * width, first_group, panel, scratch)
+        if every:
+            _write(law, scratch, first, count, out[0])
+        for step in range(steps):
+            if stop[0]:
+                return finite
+            _step(law, table, seed, particle + first, first_group, step, used, scratch)
+            if every or step == steps - 1:
+                finite &= _write(law, scratch, first, count, out[step + 1 if every else 0])
+    return finite

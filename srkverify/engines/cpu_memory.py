@@ -1,0 +1,245 @@
+"""What the compiled particle engine reads and writes: a mixture, a tableau, and one thread's memory, as plain arrays.
+
+In the shapes below d is the dimension and c the number of components, D and C these rounded up to multiples of 4; K, R,
+M and P are the steps, stages, noises and remembered evaluations of the tableau.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srkverify._check import Array
+from srkverify.engines import panels, rng
+from srkverify.engines.simd import BYTES
+from srkverify.tableau import Tableau
+from srkverify.targets import GaussianMixture
+
+EXPANDED, ISOTROPIC, DIAGONAL, FULL = range(4)
+
+_CACHE = 1 << 17  # bytes of panels in a block
+_MOST_PANELS = 64
+_NEVER = -1e30  # log weight of the components that fill up a tile
+
+Real = NDArray[np.floating[Any]]
+
+
+class Law(NamedTuple):
+    """A mixture of components with positive weights.
+
+    Attributes
+    ----------
+    kind : ISOTROPIC, DIAGONAL or FULL; EXPANDED if isotropic and |x|² − 2 x·m + |m|² loses nothing.
+    equal : whether all variances are equal.
+    cumulative : (c,) summed weights.
+    means : (c, d) at time 0, in the eigenbases if FULL.
+    norms : (c,) their squared lengths.
+    variances : (c, 1 or d) at time 0.
+    constants : (K·R·C,) log w − ½ log det at the time of each stage.
+    into : packed: the transposed eigenbases if FULL, the means if EXPANDED.
+    out_of : packed: minus the eigenbases if FULL, the transposed means if EXPANDED.
+    """
+
+    kind: int
+    equal: bool
+    cumulative: Array
+    means: Array
+    norms: Array
+    variances: Array
+    constants: Real
+    into: Real
+    out_of: Real
+
+
+class Table(NamedTuple):
+    """A tableau: rows 0, …, R − 1 are its stages, row R is its output.
+
+    Attributes
+    ----------
+    times : (K+1,)
+    stage_times : (K, R)
+    evaluated : (K, R)
+    own : (K·(R+1)·(1+M),) coefficients of the state and of the noises.
+    terms : (K·(R+1),) how many of the noises a row uses.
+    scores : (K, R+1, R)
+    past : (K, R+1, P, 2) coefficients of remembered points and scores.
+    made : (K,) evaluations before the step.
+    direct : (K, R) whether the output alone uses a score.
+    coupled : whether step k's noise m is Σ weights[s, m, b] ζ_{s,b} over s from offsets[k] to offsets[k+1].
+    offsets : (K+1,)
+    weights : (S, M, 3)
+    """
+
+    times: Array
+    stage_times: Array
+    evaluated: NDArray[np.bool_]
+    own: Real
+    terms: NDArray[np.int64]
+    scores: Array
+    past: Array
+    made: NDArray[np.int64]
+    direct: NDArray[np.bool_]
+    coupled: bool
+    offsets: NDArray[np.int64]
+    weights: Array
+
+
+class Scratch(NamedTuple):
+    """Memory of one thread, flat.
+
+    Attributes
+    ----------
+    means, weights, back, back_weights, factors : the mixture at the times of the step's stages.
+    shares : (C, width) distances, then posterior weights of a panel's particles.
+    pull : (1 or D, width) what multiplies minus the point in its score.
+    whitened : (c, D, width) Σ_i^{−1} (x − m_i) in the eigenbases, if FULL.
+    noise : (M, 4, width) of one group of coordinates.
+    draw : (4, width) one draw of it.
+    panels : states of a block, from ``points`` on the stages' points and from ``scores`` on their scores.
+    spare, uniforms : memory for the random numbers.
+    """
+
+    means: Real
+    weights: Real
+    back: Real
+    back_weights: Real
+    factors: Real
+    shares: Real
+    pull: Real
+    whitened: Real
+    noise: Real
+    draw: Real
+    panels: Real
+    points: int
+    scores: int
+    spare: tuple[NDArray[np.int64], NDArray[np.int64]]
+    uniforms: Array
+
+
+def _up(count: int) -> int:
+    return -(-count // panels.TILE) * panels.TILE
+
+
+def _packed(matrix: Array) -> Array:
+    """Return (m, n) matrices (…, m, n) in tiles, flat."""
+    rows, columns = matrix.shape[-2:]
+    padded = np.zeros((*matrix.shape[:-2], _up(rows), columns))
+    padded[..., :rows, :] = matrix
+    tiles = padded.reshape(*matrix.shape[:-2], -1, panels.TILE, columns)
+    return np.ascontiguousarray(np.swapaxes(tiles, -1, -2)).reshape(-1)
+
+
+def make_law(target: GaussianMixture, tableau: Tableau, dtype: Any) -> Law:
+    """Return the kernels' form of a mixture without a basis that all components share."""
+    used = target.weights > 0.0
+    weights, means = target.weights[used], target.means[used]
+    components, dimension = means.shape
+    variances = np.broadcast_to(target.variances, (len(target.weights), target.variances.shape[1]))[used]
+    kind = {"isotropic": ISOTROPIC, "diagonal": DIAGONAL, "full": FULL}[target.kind]
+    into = out_of = np.zeros(1)
+    if kind == ISOTROPIC and _may_expand(means, variances, tableau, dtype):
+        kind, into = EXPANDED, _packed(means)
+        out_of = _packed(np.concatenate([means, np.zeros((_up(components) - components, dimension))]).T)
+    if target.bases is not None:
+        bases = target.bases[used]
+        means = np.einsum("cij,ci->cj", bases, means)
+        into, out_of = _packed(np.swapaxes(bases, 1, 2)), _packed(-bases)
+    constants = np.full((*tableau.stage_times.shape, _up(components)), _NEVER)
+    for where in np.argwhere(tableau.evaluated):
+        time = tableau.stage_times[tuple(where)]
+        spread = np.exp(-2.0 * time) * variances - np.expm1(-2.0 * time)
+        log_determinants = np.log(spread).sum(axis=1) * (dimension / spread.shape[1])
+        constants[(*where, slice(components))] = np.log(weights) - 0.5 * log_determinants
+    return Law(
+        kind,
+        bool((variances == variances[0, 0]).all()),
+        np.cumsum(weights),
+        np.ascontiguousarray(means),
+        (means**2).sum(axis=1),
+        np.ascontiguousarray(variances),
+        constants.astype(dtype).reshape(-1),
+        into.astype(dtype),
+        out_of.astype(dtype),
+    )
+
+
+def _may_expand(means: Array, variances: Array, tableau: Tableau, dtype: Any) -> bool:
+    """Whether rounding of |x|² − 2 x·m + |m|² moves no logit by more than 10⁵ units of the last place of 1.
+
+    Rounding of x itself moves logits by as much if the variances are equal.
+    """
+    times = tableau.stage_times[tableau.evaluated][:, None]
+    spread = np.exp(-2.0 * times) * variances[:, 0] - np.expm1(-2.0 * times)
+    size = np.exp(-2.0 * times) * (means**2).sum(axis=1).max() / spread + means.shape[1]
+    return bool(size.max(initial=0.0) < (1e5 if np.dtype(dtype) == np.float64 else 2e4))
+
+
+def make_table(tableau: Tableau, dtype: Any, coupling: tuple[NDArray[np.int64], Array] | None) -> Table:
+    """Return the kernels' form of a tableau; ``coupling`` is what ``brownian.noise_weights`` returns."""
+    steps, stages = tableau.stage_times.shape
+    noises, memory = tableau.noise.shape[1], tableau.memory
+    own = np.empty((steps, stages + 1, 1 + noises))
+    own[:, :stages, 0], own[:, stages, 0] = tableau.stage_state, tableau.state
+    own[:, :stages, 1:], own[:, stages, 1:] = tableau.stage_noise, tableau.noise
+    past = np.empty((steps, stages + 1, memory, 2))
+    past[:, :stages, :, 0], past[:, stages, :, 0] = tableau.stage_past_points, tableau.past_points
+    past[:, :stages, :, 1], past[:, stages, :, 1] = tableau.stage_past_scores, tableau.past_scores
+    made = np.concatenate([[0], np.cumsum(tableau.evaluated.sum(axis=1))[:-1]]).astype(np.int64)
+    used = np.where(own[:, :, 1:] != 0.0, np.arange(1, noises + 1), 0)
+    offsets, weights = (np.zeros(1, np.int64), np.zeros((1, 1, 1))) if coupling is None else coupling
+    return Table(
+        times=np.array(tableau.times),
+        stage_times=np.array(tableau.stage_times),
+        evaluated=np.array(tableau.evaluated),
+        own=own.astype(dtype).reshape(-1),
+        terms=used.max(axis=2, initial=0).reshape(-1),
+        scores=np.concatenate([tableau.stage_scores, tableau.scores[:, None, :]], axis=1),
+        past=past,
+        made=made,
+        direct=np.logical_not(tableau.stage_scores.any(axis=1) | (memory > 0)),
+        coupled=coupling is not None,
+        offsets=offsets,
+        weights=weights,
+    )
+
+
+def make_scratch(law: Law, table: Table, dtype: Any) -> Scratch:
+    """Return memory for one thread, with as many panels in a block as stay in cache."""
+    components, dimension = law.means.shape
+    steps, rows, memory = table.past.shape[:3]
+    stages, noises = rows - 1, len(table.own) // (steps * rows) - 1
+    width = rng.vector_width(np.dtype(dtype))
+    c, d = _up(components), _up(dimension)
+    kept = memory + stages if memory else 0  # evaluations that a panel keeps from step to step
+    bytes_a_panel = (1 + 2 * kept) * d * width * np.dtype(dtype).itemsize
+    count = int(np.clip(_CACHE // bytes_a_panel, 1, _MOST_PANELS))
+    places = count * kept or stages
+
+    def room(*shape: int) -> Real:
+        """Return zeros that begin where a vector does in a line of the cache."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        memory = np.zeros(size + 2 * BYTES, np.uint8)
+        begin = -memory.ctypes.data % BYTES
+        return memory[begin : begin + max(size, BYTES)].view(dtype)
+
+    diagonal, full = law.kind == DIAGONAL, law.kind == FULL
+    return Scratch(
+        means=room(stages, c, d),
+        weights=room(stages, c, d) if diagonal or full else room(),
+        back=room(stages, d, c) if not full else room(),
+        back_weights=room(stages, d, c) if diagonal else room(),
+        factors=room(stages, c),
+        shares=room(c, width),
+        pull=room(d if diagonal else 1, width),
+        whitened=room(components, d, width) if full else room(),
+        noise=room(max(noises, 1), rng.GROUP, width),
+        draw=room(rng.GROUP, width),
+        panels=room(count + 2 * places, d, width),
+        points=count * d * width,
+        scores=(count + places) * d * width,
+        spare=rng.make_spare(),
+        uniforms=np.zeros(rng.LANES),
+    )

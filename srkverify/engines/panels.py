@@ -1,0 +1,222 @@
+"""Vector kernels on panels: the particles of one vector, a row of 64 bytes for each coordinate.
+
+A panel of d coordinates is (rows, width) flat: width 8 in float64 and 16 in float32, rows the next multiple of 4
+from d. Matrices are packed in tiles of four rows: entry (i, j) of (m, n) lies at [i // 4, j, i % 4] of
+(ceil(m/4), n, 4), with zeros below the last row. What a tile sums over a panel stays in registers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from srkverify.engines.simd import Lanes, Memory, Variable, kernel, loop
+from srkverify.engines.vecmath import exp_lanes
+
+TILE = 4
+
+
+def _sums(start: list[Lanes], count: Lanes, term: Callable[[Lanes, int], tuple[Lanes, Lanes]]) -> list[Lanes]:
+    """Return, for each row r of a tile, the sum over j < count of the product of the two factors ``term(j, r)``."""
+    totals = [Variable(value) for value in start]
+    with loop(count) as j:
+        for r, total in enumerate(totals):
+            left, right = term(j, r)
+            total.set(left * right + total.get())
+    return [total.get() for total in totals]
+
+
+def _rows(out: Memory, values: list[Lanes], first: Lanes) -> None:
+    for r, value in enumerate(values):
+        out.store(value, first, r)
+
+
+def _gap(means: Memory, entry: Lanes, x: Memory, j: Lanes) -> Lanes:
+    return x.load(j * x.width) - means.scalar(entry)
+
+
+@kernel
+def distances(means: Memory, at: Lanes, tiles: Lanes, d: Lanes, x: Memory, x_at: Lanes, out: Memory) -> None:
+    """Write Σ_j (x_j − m_ij)² to row i of ``out``."""
+    means, x = means.since(at), x.since(x_at)
+    with loop(tiles) as tile:
+
+        def term(j: Lanes, r: int) -> tuple[Lanes, Lanes]:
+            gap = _gap(means, (tile * d + j) * TILE + r, x, j)
+            return gap, gap
+
+        _rows(out, _sums([x.zeros()] * TILE, d, term), tile * (TILE * x.width))
+
+
+@kernel
+def squares(x: Memory, x_at: Lanes, d: Lanes, out: Memory) -> None:
+    """Write Σ_j x_j² to the first row of ``out``."""
+    x = x.since(x_at)
+    (total,) = _sums([x.zeros()], d, lambda j, _: (x.load(j * x.width), x.load(j * x.width)))
+    out.store(total, x_at * 0)
+
+
+@kernel
+def expanded_distances(
+    means: Memory,
+    shrink: Lanes,
+    norms: Memory,
+    at: Lanes,
+    tiles: Lanes,
+    d: Lanes,
+    x: Memory,
+    x_at: Lanes,
+    square: Memory,
+    out: Memory,
+) -> None:
+    """Write |x|² − 2 e^{−t} Σ_j m_ij x_j + n_i to row i of ``out``, given e^{−t} and n_i = e^{−2t} |m_i|²."""
+    x, norms = x.since(x_at), norms.since(at)
+    with loop(tiles) as tile:
+        sums = _sums([x.zeros()] * TILE, d, _entry_times_row(means, tile, d, x))
+        whole = square.load(at * 0)
+        rows = [total * (shrink * -2.0) + whole for total in sums]
+        _rows(out, [row + norms.scalar(tile * TILE + r) for r, row in enumerate(rows)], tile * (TILE * x.width))
+
+
+@kernel
+def weighted_distances(
+    means: Memory, weights: Memory, at: Lanes, tiles: Lanes, d: Lanes, x: Memory, x_at: Lanes, out: Memory
+) -> None:
+    """Write Σ_j a_ij (x_j − m_ij)² to row i of ``out``."""
+    means, weights, x = means.since(at), weights.since(at), x.since(x_at)
+    with loop(tiles) as tile:
+
+        def term(j: Lanes, r: int) -> tuple[Lanes, Lanes]:
+            entry = (tile * d + j) * TILE + r
+            gap = _gap(means, entry, x, j)
+            return gap * weights.scalar(entry), gap
+
+        _rows(out, _sums([x.zeros()] * TILE, d, term), tile * (TILE * x.width))
+
+
+def _entry_times_row(
+    matrix: Memory, tile: Lanes, depth: Lanes, x: Memory
+) -> Callable[[Lanes, int], tuple[Lanes, Lanes]]:
+    return lambda j, r: (x.load(j * x.width), matrix.scalar((tile * depth + j) * TILE + r).spread(x.width))
+
+
+@kernel
+def products(
+    matrix: Memory, at: Lanes, tiles: Lanes, depth: Lanes, x: Memory, x_at: Lanes, out: Memory, out_at: Lanes
+) -> None:
+    """Write Σ_j a_ij x_j to row i of ``out``."""
+    matrix, x, out = matrix.since(at), x.since(x_at), out.since(out_at)
+    with loop(tiles) as tile:
+        _rows(out, _sums([x.zeros()] * TILE, depth, _entry_times_row(matrix, tile, depth, x)), tile * (TILE * x.width))
+
+
+@kernel
+def add_products(
+    matrix: Memory, at: Lanes, tiles: Lanes, depth: Lanes, x: Memory, x_at: Lanes, out: Memory, out_at: Lanes
+) -> None:
+    """Add Σ_j a_ij x_j to row i of ``out``."""
+    matrix, x, out = matrix.since(at), x.since(x_at), out.since(out_at)
+    with loop(tiles) as tile:
+        first = tile * (TILE * x.width)
+        start = [out.load(first, r) for r in range(TILE)]
+        _rows(out, _sums(start, depth, _entry_times_row(matrix, tile, depth, x)), first)
+
+
+@kernel
+def pulls(
+    matrix: Memory,
+    at: Lanes,
+    tiles: Lanes,
+    depth: Lanes,
+    shares: Memory,
+    x: Memory,
+    x_at: Lanes,
+    pull: Memory,
+    stride: Lanes,
+    factor: Lanes,
+    out: Memory,
+    out_at: Lanes,
+) -> None:
+    """Add f·(Σ_i a_ji r_i − x_j p_j) to row j of ``out``; ``stride`` is 0 if all rows share one p, else the width."""
+    matrix, x, out = matrix.since(at), x.since(x_at), out.since(out_at)
+    with loop(tiles) as tile:
+        first = tile * (TILE * x.width)
+        sums = _sums([x.zeros()] * TILE, depth, _entry_times_row(matrix, tile, depth, shares))
+        for r, total in enumerate(sums):
+            value = total - x.load(first, r) * pull.load((tile * TILE + r) * stride)
+            out.store(value * factor + out.load(first, r), first, r)
+
+
+@kernel
+def posterior(
+    constants: Memory,
+    at: Lanes,
+    factors: Memory,
+    factors_at: Lanes,
+    shrink: Lanes,
+    tiles: Lanes,
+    shares: Memory,
+    pull: Memory,
+) -> None:
+    """Turn distances q_i, the rows of ``shares``, into s r_i f_i with r the posterior weights ∝ exp(c_i − f_i q_i/2).
+
+    Σ_i r_i f_i is written to ``pull``; s is ``shrink``.
+    """
+    constants, factors = constants.since(at), factors.since(factors_at)
+    width = shares.width
+    pairs = tiles * (TILE // 2)
+
+    # Two rows at a time, for the processor to have something to do while it waits for a result of the first.
+    def spread(values: Memory, i: Lanes) -> Lanes:
+        return values.scalar(i * 2).spread(width).joined(values.scalar(i * 2 + 1).spread(width))
+
+    def both(i: Lanes) -> Lanes:
+        return shares.load(i * (2 * width)).joined(shares.load(i * (2 * width), 1))
+
+    def put(value: Lanes, i: Lanes) -> None:
+        for half in range(2):
+            shares.store(value.part(half * width, width), i * (2 * width), half)
+
+    nothing = shares.zeros().joined(shares.zeros())
+    highest = Variable(nothing - math.inf)
+    with loop(pairs) as i:
+        logit = both(i) * spread(factors, i) * -0.5 + spread(constants, i)
+        highest.set(highest.get().at_least(logit))
+        put(logit, i)
+    peak = highest.get().part(0, width).at_least(highest.get().part(width, width))
+    total, pulled = Variable(nothing), Variable(nothing)
+    with loop(pairs) as i:
+        weight = exp_lanes(both(i) - peak.joined(peak))
+        share = weight * spread(factors, i)
+        total.set(total.get() + weight)
+        pulled.set(pulled.get() + share)
+        put(share, i)
+    scale = 1.0 / (total.get().part(0, width) + total.get().part(width, width))
+    shared = pulled.get().part(0, width) + pulled.get().part(width, width)
+    pull.store(shared * scale, at * 0)
+    with loop(tiles * TILE) as i:
+        shares.store(shares.load(i * width) * (scale * shrink), i * width)
+
+
+@kernel
+def add(out: Memory, out_at: Lanes, factor: Lanes, x: Memory, x_at: Lanes, rows: Lanes) -> None:
+    """Add f·x to ``rows`` rows of ``out``."""
+    with loop(rows) as i:
+        shift = i * x.width
+        out.store(x.load(x_at + shift) * factor + out.load(out_at + shift), out_at + shift)
+
+
+def _mixture(terms: int) -> Callable[..., None]:
+    def mix(out: Memory, out_at: Lanes, coefficients: Memory, at: Lanes, x: Memory, x_at: Lanes, noise: Memory) -> None:
+        values = [coefficients.scalar(at + i) for i in range(terms + 1)]
+        for r in range(TILE):
+            total = x.load(x_at, r) * values[0]
+            for i in range(terms):
+                total = noise.load(at * 0, i * TILE + r) * values[i + 1] + total
+            out.store(total, out_at, r)
+
+    return mix
+
+
+# Write c_0 x + c_1 ξ_0 + … to four rows of ``out``; the noises ξ_m are panels of four rows.
+mix_none, mix_one, mix_two = (kernel(_mixture(terms)) for terms in range(3))

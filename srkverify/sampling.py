@@ -1,0 +1,328 @@
+"""Sample a sampler: ``sample`` and, for more particles than memory holds, ``sample_blocks``."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from tqdm import tqdm
+
+from srkverify import _check, brownian
+from srkverify._check import Array
+from srkverify.engines import cpu, cpu_memory, rng
+from srkverify.tableau import Tableau
+from srkverify.targets import GaussianMixture, Product, Target
+
+BACKENDS = ("cpu",)
+DTYPES = ("float64", "float32")
+STARTS = ("exact", "normal")
+
+_TASK_SECONDS = 0.1  # of work that a thread takes at a time
+_TASK_BYTES = 1 << 23  # of samples in a task
+
+Samples = NDArray[np.floating[Any]]
+
+
+def sample(
+    target: Target,
+    tableau: Tableau,
+    particles: int,
+    seed: int = 0,
+    *,
+    backend: str = "cpu",
+    dtype: DTypeLike = np.float64,
+    start: str = "exact",
+    return_path: bool = False,
+    path_times: ArrayLike | None = None,
+    first_particle: int = 0,
+    threads: int | None = None,
+    progress: bool = True,
+) -> Samples:
+    """Run a sampler on independent particles.
+
+    Particle i is a function of (target, tableau, seed, i, dtype, start, path_times): it does not change with the
+    number of threads, nor with how particles are split over calls. Schemes whose noise is w = √(e^{2h} − 1) ξ_0 see the
+    same ξ_0 with the same seed. Random numbers are those of ``srkverify.engines.rng`` (Philox-4x32-10), read in the
+    target's own coordinates: the common eigenbasis of the covariances if all components share a full one, the blocks'
+    coordinates for a product.
+
+    Parameters
+    ----------
+    target : GaussianMixture or Product
+        In any dimension d up to 2²⁶.
+    tableau : Tableau
+        The sampler on its grid of K steps.
+    particles : int
+        n ≥ 1.
+    seed : int
+        In [0, 2⁶⁴).
+    backend : str
+        ``"cpu"``.
+    dtype : float64 or float32
+        In which particles are computed and returned.
+    start : str
+        Law at the horizon T: ``"exact"`` (q_T) or ``"normal"`` (N(0, I)).
+    return_path : bool
+        Whether to return the states at all times instead of those at the last.
+    path_times : (S+1,) decreasing forward times, optional
+        A finer grid that contains the tableau's: noises are then functionals of one Brownian path, which is drawn on
+        this grid. Runs with the same seed and ``path_times`` share the path, whatever their grids and schemes are, so
+        that strong errors can be measured.
+    first_particle : int
+        Index of the first particle, ≥ 0: what one call does for n particles, several can do for their parts.
+    threads : int, optional
+        Number of threads; by default, of processors that this process may use.
+    progress : bool
+        Whether to show a progress bar on a terminal after two seconds.
+
+    Returns
+    -------
+    (n, d) array, or (K+1, n, d) with ``return_path``, of ``dtype``.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not of its kind or unknown, ``path_times`` does not contain the tableau's times, the scheme
+        does not state how its noises depend on the Brownian path (with ``path_times``), or samples are not finite: the
+        message then names the step and the likely cause.
+
+    Examples
+    --------
+    >>> import srkverify as sv
+    >>> target = sv.GaussianMixture([0.4, 0.6], [[-1.5, 0.0], [1.5, 0.0]], 0.25)
+    >>> times = sv.schedules.exponential(horizon=6.0, early_stop=0.01, steps=64)
+    >>> sv.sample(target, sv.schemes.srk(times), particles=10_000, seed=0).shape
+    (10000, 2)
+    """
+    job = _job(target, tableau, seed, backend, dtype, start, return_path, path_times, threads)
+    particles = _check.integer("particles", particles, at_least=1)
+    first = _check.integer("first_particle", first_particle, at_least=0, below=rng.MOST_PARTICLES - particles)
+    with tqdm(total=particles, unit=" particles", unit_scale=True, delay=2.0, disable=_hidden(progress)) as bar:
+        return job.run(first, particles, bar)
+
+
+def sample_blocks(
+    target: Target,
+    tableau: Tableau,
+    particles: int,
+    seed: int = 0,
+    *,
+    block: int = 65536,
+    backend: str = "cpu",
+    dtype: DTypeLike = np.float64,
+    start: str = "exact",
+    return_path: bool = False,
+    path_times: ArrayLike | None = None,
+    first_particle: int = 0,
+    threads: int | None = None,
+    progress: bool = True,
+) -> Iterator[Samples]:
+    """Yield what :func:`sample` returns in blocks of at most ``block`` particles, for more than memory holds.
+
+    Parameters, errors and random numbers as in :func:`sample`; arguments are checked at the call.
+
+    Examples
+    --------
+    >>> import srkverify as sv
+    >>> target = sv.GaussianMixture([1.0], [[1.0]], 0.25)
+    >>> tableau = sv.schemes.srk(sv.schedules.exponential(horizon=6.0, early_stop=0.01, steps=16))
+    >>> [len(samples) for samples in sv.sample_blocks(target, tableau, particles=100_000)]
+    [65536, 34464]
+    """
+    job = _job(target, tableau, seed, backend, dtype, start, return_path, path_times, threads)
+    particles = _check.integer("particles", particles, at_least=1)
+    first = _check.integer("first_particle", first_particle, at_least=0, below=rng.MOST_PARTICLES - particles)
+    size = _check.integer("block", block, at_least=1)
+
+    def blocks() -> Iterator[Samples]:
+        with tqdm(total=particles, unit=" particles", unit_scale=True, delay=2.0, disable=_hidden(progress)) as bar:
+            for done in range(0, particles, size):
+                yield job.run(first + done, min(size, particles - done), bar)
+
+    return blocks()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An independent part of the target: coordinates ``columns``, with its own eigenbasis or None."""
+
+    mixture: GaussianMixture
+    columns: slice
+    first_group: int
+    basis: Array | None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything about a run but which particles."""
+
+    target: Target
+    parts: list[_Part]
+    tableau: Tableau
+    seed: int
+    dtype: np.dtype[Any]
+    exact: bool
+    every: bool
+    coupling: tuple[NDArray[np.int64], Array] | None
+    threads: int
+
+    def run(self, first: int, particles: int, bar: tqdm[Any]) -> Samples:
+        """Return samples of particles ``first``, …, task by task on all threads."""
+        table = cpu_memory.make_table(self.tableau, self.dtype, self.coupling)
+        mixtures = {id(part.mixture): part.mixture for part in self.parts}
+        laws = {key: cpu_memory.make_law(mixture, self.tableau, self.dtype) for key, mixture in mixtures.items()}
+        kept = self.tableau.steps + 1 if self.every else 1
+        result = np.empty((kept, particles, self.target.dimension), self.dtype)
+        in_place = len(self.parts) == 1 and not self.every  # else a task's part of the result is no array in C order
+        stop = np.zeros(1, np.uint8)
+
+        def task(begin: int, end: int) -> None:
+            scratches = {key: cpu_memory.make_scratch(law, table, self.dtype) for key, law in laws.items()}
+            for part in self.parts:
+                key, size = id(part.mixture), (kept, end - begin, part.mixture.dimension)
+                rows = result[:, begin:end] if in_place else np.empty(size, self.dtype)
+                where = (rng.signed(self.seed), first + begin, part.first_group)
+                finite = cpu.run(laws[key], table, self.exact, *where, scratches[key], rows, self.every, stop)
+                if not finite:
+                    lost = begin + int(np.argmin(np.isfinite(rows).all(axis=(0, 2))))
+                    path = np.empty((self.tableau.steps + 1, 1, part.mixture.dimension), self.dtype)
+                    where = (rng.signed(self.seed), first + lost, part.first_group)
+                    cpu.run(laws[key], table, self.exact, *where, scratches[key], path, True, np.zeros_like(stop))
+                    raise ValueError(self._not_finite(int(np.argmin(np.isfinite(path).all(axis=(1, 2))))))
+                if part.basis is not None:
+                    result[:, begin:end, part.columns] = rows @ part.basis.T.astype(self.dtype)
+                elif not in_place:
+                    result[:, begin:end, part.columns] = rows
+            if isinstance(self.target, Product) and self.target.rotation is not None:
+                result[:, begin:end] = result[:, begin:end] @ self.target.rotation.T.astype(self.dtype)
+
+        size = self._task_size(kept)
+        begins, one_at_a_time = iter(range(0, particles, size)), threading.Lock()
+
+        def work() -> None:
+            while not stop[0]:
+                with one_at_a_time:
+                    begin = next(begins, None)
+                if begin is None:
+                    return
+                end = min(begin + size, particles)
+                try:
+                    task(begin, end)
+                except ValueError:
+                    stop[0] = 1
+                    raise
+                with one_at_a_time:
+                    bar.update(end - begin)
+
+        with ThreadPoolExecutor(self.threads) as pool:
+            workers = [pool.submit(work) for _ in range(self.threads)]
+            try:
+                for worker in workers:
+                    worker.result()
+            finally:
+                stop[0] = 1  # after an interrupt: every thread leaves at its next step
+        return result if self.every else result[0]
+
+    def _task_size(self, kept: int) -> int:
+        """Return the number of particles that a thread takes at a time."""
+        mixtures = [part.mixture for part in self.parts]
+        work = sum(m.means.size * (m.dimension if m.kind == "full" else 1) + 40 * m.dimension for m in mixtures)
+        seconds = 1e-9 * work * self.tableau.steps  # a particle's, roughly
+        bytes_each = kept * self.target.dimension * self.dtype.itemsize
+        return int(np.clip(min(_TASK_SECONDS / seconds, _TASK_BYTES / bytes_each), 64, 1 << 20)) // 64 * 64
+
+    def _not_finite(self, step: int) -> str:
+        """Return the message for samples that are not finite after ``step`` steps."""
+        tableau, least = self.tableau, min(float(part.mixture.variances.min()) for part in self.parts)
+        variance = least * np.exp(-2.0 * tableau.stage_times) - np.expm1(-2.0 * tableau.stage_times)
+        # What a step makes of a deviation in the narrowest direction, were it to use its scores at the state.
+        growth = np.abs(tableau.state - (tableau.scores / variance).sum(axis=1))[:step]
+        worst = int(growth.argmax())
+        cause = f"numbers may exceed what {self.dtype.name} holds"
+        if growth[worst] > 1.5:
+            cause = (
+                f"step {worst + 1}, of length {tableau.times[worst] - tableau.times[worst + 1]:.3g}, "
+                f"multiplies deviations in the narrowest direction (variance {variance[worst].min():.3g}) "
+                f"by about {growth[worst]:.3g}; use more steps there"
+            )
+        return (
+            f"tableau must keep samples finite; got infinity or NaN after step {step} of {tableau.steps} of "
+            f"{tableau.name} (forward time {tableau.times[step]:.3g}): {cause}"
+        )
+
+
+def _job(
+    target: Target,
+    tableau: Tableau,
+    seed: int,
+    backend: str,
+    dtype: DTypeLike,
+    start: str,
+    return_path: bool,
+    path_times: ArrayLike | None,
+    threads: int | None,
+) -> _Job:
+    if not isinstance(target, (GaussianMixture, Product)):
+        raise ValueError(f"target must be a GaussianMixture or a Product; got {type(target).__name__}")
+    if not isinstance(tableau, Tableau):
+        raise ValueError(f"tableau must be a Tableau (see srkverify.schemes); got {type(tableau).__name__}")
+    if tableau.noise.shape[1] > rng.MOST_NOISES or tableau.steps >= rng.MOST_STEPS:
+        raise ValueError(
+            f"tableau must have at most {rng.MOST_NOISES} noises and fewer than {rng.MOST_STEPS} steps; "
+            f"got {tableau.noise.shape[1]} and {tableau.steps}"
+        )
+    if 4 * target.dimension > rng.MOST_COORDINATES:
+        raise ValueError(f"target must have dimension <= {rng.MOST_COORDINATES // 4}; got {target.dimension}")
+    _check.choice("backend", backend, BACKENDS)
+    return _Job(
+        target=target,
+        parts=_parts(target),
+        tableau=tableau,
+        seed=_check.integer("seed", seed, at_least=0, below=2**64),
+        dtype=_dtype(dtype),
+        exact=_check.choice("start", start, STARTS) == "exact",
+        every=bool(return_path),
+        coupling=None if path_times is None else brownian.noise_weights(tableau, path_times),
+        threads=len(os.sched_getaffinity(0)) if threads is None else _check.integer("threads", threads, at_least=1),
+    )
+
+
+def _dtype(value: DTypeLike) -> np.dtype[Any]:
+    try:
+        name = np.dtype(value).name
+    except TypeError:
+        name = str(value)
+    return np.dtype(_check.choice("dtype", name, DTYPES))
+
+
+def _hidden(progress: bool) -> bool | None:
+    return None if progress else True  # None: hidden unless on a terminal
+
+
+def _parts(target: Target) -> list[_Part]:
+    """Return the target's independent parts; its own rotation comes after them."""
+    blocks = (target,) if isinstance(target, GaussianMixture) else target.blocks
+    repeats = (1,) if isinstance(target, GaussianMixture) else target.repeats
+    parts: list[_Part] = []
+    column = group = 0
+    for block, repeat in zip(blocks, repeats, strict=True):
+        mixture, basis = _unrotated(block)
+        for _ in range(repeat):
+            parts.append(_Part(mixture, slice(column, column + block.dimension), group, basis))
+            column += block.dimension
+            group += -(-block.dimension // rng.GROUP)
+    return parts
+
+
+def _unrotated(mixture: GaussianMixture) -> tuple[GaussianMixture, Array | None]:
+    """Return a mixture in the eigenbasis that all its components share, and that basis; else itself and None."""
+    if mixture.bases is None or len(mixture.bases) > 1:
+        return mixture, None
+    basis = mixture.bases[0]
+    return GaussianMixture(mixture.weights, mixture.means @ basis, mixture.variances), basis
