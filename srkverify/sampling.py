@@ -24,6 +24,7 @@ DTYPES = ("float64", "float32")
 STARTS = ("exact", "normal")
 
 _TASK_SECONDS = 0.1  # of work that a thread takes at a time
+_TASKS_A_THREAD = 8  # at least, if there are particles enough
 _TASK_BYTES = 1 << 23  # of samples in a task
 
 Samples = NDArray[np.floating[Any]]
@@ -182,8 +183,7 @@ class _Job:
         in_place = len(self.parts) == 1 and not self.every  # else a task's part of the result is no array in C order
         stop = np.zeros(1, np.uint8)
 
-        def task(begin: int, end: int) -> None:
-            scratches = {key: cpu_memory.make_scratch(law, table, self.dtype) for key, law in laws.items()}
+        def task(begin: int, end: int, scratches: dict[int, cpu_memory.Scratch]) -> None:
             for part in self.parts:
                 key, size = id(part.mixture), (kept, end - begin, part.mixture.dimension)
                 rows = result[:, begin:end] if in_place else np.empty(size, self.dtype)
@@ -202,10 +202,11 @@ class _Job:
             if isinstance(self.target, Product) and self.target.rotation is not None:
                 result[:, begin:end] = result[:, begin:end] @ self.target.rotation.T.astype(self.dtype)
 
-        size = self._task_size(kept)
+        size = self._task_size(particles, kept)
         begins, one_at_a_time = iter(range(0, particles, size)), threading.Lock()
 
         def work() -> None:
+            scratches = {key: cpu_memory.make_scratch(law, table, self.dtype) for key, law in laws.items()}
             while not stop[0]:
                 with one_at_a_time:
                     begin = next(begins, None)
@@ -213,7 +214,7 @@ class _Job:
                     return
                 end = min(begin + size, particles)
                 try:
-                    task(begin, end)
+                    task(begin, end, scratches)
                 except ValueError:
                     stop[0] = 1
                     raise
@@ -229,13 +230,16 @@ class _Job:
                 stop[0] = 1  # after an interrupt: every thread leaves at its next step
         return result if self.every else result[0]
 
-    def _task_size(self, kept: int) -> int:
+    def _task_size(self, particles: int, kept: int) -> int:
         """Return the number of particles that a thread takes at a time."""
         mixtures = [part.mixture for part in self.parts]
-        work = sum(m.means.size * (m.dimension if m.kind == "full" else 1) + 40 * m.dimension for m in mixtures)
-        seconds = 1e-9 * work * self.tableau.steps  # a particle's, roughly
+        products = sum(m.means.size * (m.dimension if m.kind == "full" else 1) for m in mixtures)
+        # nanoseconds of a particle, roughly: normals and what else a coordinate costs, and two products with matrices
+        spent = self.tableau.steps * (10 * self.target.dimension + products / 4)
         bytes_each = kept * self.target.dimension * self.dtype.itemsize
-        return int(np.clip(min(_TASK_SECONDS / seconds, _TASK_BYTES / bytes_each), 64, 1 << 20)) // 64 * 64
+        most = min(1e9 * _TASK_SECONDS / spent, _TASK_BYTES / bytes_each)
+        even = particles / (_TASKS_A_THREAD * self.threads)  # or threads would wait for the last one
+        return max(1, int(np.ceil(min(most, even) / 64))) * 64
 
     def _not_finite(self, step: int) -> str:
         """Return the message for samples that are not finite after ``step`` steps."""

@@ -23,18 +23,18 @@ from srkverify.engines.simd import inlined, jit
 def _draw(table: Any, seed: Any, particle: Any, step: Any, group: Any, scratch: Any) -> None:
     """Write the noises of one group of coordinates of a panel to ``scratch.noise``."""
     noise, draw = scratch.noise, scratch.draw
-    size = len(draw)
-    width, noises = size // rng.GROUP, len(table.own) // len(table.terms) - 1
+    width, _, _ = sizes(scratch)
+    size = rng.GROUP * width
     if not table.coupled:
-        for m in range(noises):
+        for m in range(table.noises):
             rng.draw_group(seed, particle, step, m, group, noise, m * size, width, scratch.spare)
         return
-    for at in range(noises * size):
+    for at in range(table.noises * size):
         noise[at] = 0.0
     for s in range(table.offsets[step], table.offsets[step + 1]):
         for b in range(table.weights.shape[2]):
             rng.draw_group_apart(seed, particle, s, b, group, draw, np.int64(0), width, scratch.spare)
-            for m in range(noises):
+            for m in range(table.noises):
                 for at in range(size):
                     noise[m * size + at] += table.weights[s, m, b] * draw[at]
 
@@ -54,9 +54,10 @@ def _start_row(
     table: Any, scratch: Any, step: Any, row: Any, out: Any, state: Any, panel: Any, shift: Any, size: Any
 ) -> None:
     """Write what is known of a row of the tableau, for one group of coordinates: state, noises and earlier steps."""
+    width, _, _ = sizes(scratch)
     rows, memory = table.past.shape[1:3]
     flat = step * rows + row
-    terms, at = table.terms[flat], flat * (len(table.own) // len(table.terms))
+    terms, at = table.terms[flat], flat * (1 + table.noises)
     if terms == 0:
         panels.mix_none(scratch.panels, out, table.own, at, scratch.panels, state, scratch.noise)
     elif terms == 1:
@@ -64,7 +65,7 @@ def _start_row(
     else:
         panels.mix_two(scratch.panels, out, table.own, at, scratch.panels, state, scratch.noise)
     for m in range(2, terms):
-        panels.add(scratch.panels, out, table.own[at + 1 + m], scratch.noise, m * len(scratch.draw), panels.TILE)
+        panels.add(scratch.panels, out, table.own[at + 1 + m], scratch.noise, m * rng.GROUP * width, panels.TILE)
     for p in range(memory):
         point, score = _place(table, scratch, panel, table.made[step] - 1 - p, 0, size)
         if table.past[step, row, p, 0] != 0.0:
@@ -78,10 +79,11 @@ def _step(
     law: Any, table: Any, seed: Any, particle: Any, first_group: Any, step: Any, count: Any, scratch: Any
 ) -> None:
     """Advance ``count`` panels by one step."""
-    width, _, _ = sizes(law, scratch)
+    width, c, _ = sizes(scratch)
     for stage in range(table.past.shape[1] - 1):
         if table.evaluated[step, stage]:
-            prepare(law, table.stage_times[step, stage], stage, scratch)
+            constants = (step * (table.past.shape[1] - 1) + stage) * c
+            prepare(law, table.stage_times[step, stage], stage, constants, scratch)
     for panel in range(count):
         _step_panel(law, table, seed, particle + panel * width, first_group, step, panel, scratch)
 
@@ -91,11 +93,11 @@ def _step_panel(
     law: Any, table: Any, seed: Any, particle: Any, first_group: Any, step: Any, panel: Any, scratch: Any
 ) -> None:
     """Advance one panel by one step whose stages have been prepared."""
-    width, c, d = sizes(law, scratch)
+    width, c, d = sizes(scratch)
     stages, size = table.past.shape[1] - 1, d * width
     state = panel * size
     for group in range(d // rng.GROUP):
-        shift = group * len(scratch.draw)
+        shift = group * rng.GROUP * width
         _draw(table, seed, particle, step, first_group + group, scratch)
         evaluation = table.made[step]
         for row in range(stages + 1):
@@ -117,8 +119,7 @@ def _step_panel(
             factor, out = 1.0, score
             for at in range(score, score + size):
                 scratch.panels[at] = 0.0
-        time, constants = table.stage_times[step, stage], (step * stages + stage) * c
-        add_score(law, time, stage, constants, scratch, point, factor, out)
+        add_score(law, stage, (step * stages + stage) * c, scratch, point, factor, out)
         if table.direct[step, stage]:
             continue
         later = evaluation
@@ -139,8 +140,8 @@ def _start(
 ) -> None:
     """Draw a panel's particles at the horizon."""
     dimension = law.means.shape[1]
-    width, _, d = sizes(law, scratch)
-    state, size = panel * d * width, len(scratch.draw)
+    width, _, d = sizes(scratch)
+    state, size = panel * d * width, rng.GROUP * width
     for group in range(d // rng.GROUP):
         rng.draw_group_apart(
             seed,
@@ -155,23 +156,21 @@ def _start(
         )
     if not exact:
         return
-    shrink, spread, grown = (
-        math.exp(-table.times[0]),
-        math.exp(-2.0 * table.times[0]),
-        -math.expm1(-2.0 * table.times[0]),
-    )
+    time = table.times[0]
+    shrink, spread, grown = math.exp(-time), math.exp(-2.0 * time), -math.expm1(-2.0 * time)
+    alike = law.variances.shape[1] == 1
     for first in range(0, width, rng.LANES):
         rng.draw_uniforms(seed, particle + first, first_group, scratch.spare, scratch.uniforms)
         for lane in range(rng.LANES):
             i = 0
             while i < len(law.cumulative) - 1 and law.cumulative[i] <= scratch.uniforms[lane]:
                 i += 1
+            deviation = math.sqrt(spread * law.variances[i, 0] + grown)
             for j in range(dimension):
-                variance = law.variances[i, j if law.variances.shape[1] > 1 else 0]
+                if not alike:
+                    deviation = math.sqrt(spread * law.variances[i, j] + grown)
                 at = state + j * width + first + lane
-                scratch.panels[at] = (
-                    shrink * law.means[i, j] + math.sqrt(spread * variance + grown) * scratch.panels[at]
-                )
+                scratch.panels[at] = shrink * law.means[i, j] + deviation * scratch.panels[at]
             if law.kind == FULL:
                 _out_of_basis(law, i, scratch.panels, state + first + lane, width, scratch.whitened)
 
@@ -194,7 +193,7 @@ def _out_of_basis(law: Any, component: Any, state: Any, at: Any, width: Any, spa
 @jit
 def _write(law: Any, scratch: Any, first: Any, count: Any, out: Any) -> Any:
     """Write the block's states to rows ``first`` to ``first + count`` of ``out`` (n, d); whether all are finite."""
-    width, _, d = sizes(law, scratch)
+    width, _, d = sizes(scratch)
     finite = True
     for i in range(count):
         base = i // width * d * width + i % width
@@ -223,7 +222,7 @@ def run(
     ``out`` is (steps + 1, n, d) with the whole path if ``every``, else (1, n, d). Returns whether the states that it
     holds are finite. Writing to ``stop[0]`` from outside ends the run early.
     """
-    width, _, d = sizes(law, scratch)
+    width, _, d = sizes(scratch)
     steps = len(table.made)
     block = scratch.points // d
     finite = True

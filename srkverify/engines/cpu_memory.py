@@ -62,6 +62,7 @@ class Table(NamedTuple):
     times : (K+1,)
     stage_times : (K, R)
     evaluated : (K, R)
+    noises : M
     own : (K·(R+1)·(1+M),) coefficients of the state and of the noises.
     terms : (K·(R+1),) how many of the noises a row uses.
     scores : (K, R+1, R)
@@ -76,6 +77,7 @@ class Table(NamedTuple):
     times: Array
     stage_times: Array
     evaluated: NDArray[np.bool_]
+    noises: int
     own: Real
     terms: NDArray[np.int64]
     scores: Array
@@ -92,8 +94,10 @@ class Scratch(NamedTuple):
 
     Attributes
     ----------
-    means, weights, back, back_weights, factors : the mixture at the times of the step's stages.
-    shares : (C, width) distances, then posterior weights of a panel's particles.
+    components, coordinates : C and D.
+    means, weights, back, back_weights, factors, shrinks, slopes, offsets : the mixture at the times of the step's
+        stages.
+    shares : (C, width) logits, then posterior weights of a panel's particles.
     pull : (1 or D, width) what multiplies minus the point in its score.
     whitened : (c, D, width) Σ_i^{−1} (x − m_i) in the eigenbases, if FULL.
     noise : (M, 4, width) of one group of coordinates.
@@ -102,11 +106,16 @@ class Scratch(NamedTuple):
     spare, uniforms : memory for the random numbers.
     """
 
+    components: int
+    coordinates: int
     means: Real
     weights: Real
     back: Real
     back_weights: Real
     factors: Real
+    shrinks: Real
+    slopes: Real
+    offsets: Real
     shares: Real
     pull: Real
     whitened: Real
@@ -194,6 +203,7 @@ def make_table(tableau: Tableau, dtype: Any, coupling: tuple[NDArray[np.int64], 
         times=np.array(tableau.times),
         stage_times=np.array(tableau.stage_times),
         evaluated=np.array(tableau.evaluated),
+        noises=noises,
         own=own.astype(dtype).reshape(-1),
         terms=used.max(axis=2, initial=0).reshape(-1),
         scores=np.concatenate([tableau.stage_scores, tableau.scores[:, None, :]], axis=1),
@@ -209,8 +219,7 @@ def make_table(tableau: Tableau, dtype: Any, coupling: tuple[NDArray[np.int64], 
 def make_scratch(law: Law, table: Table, dtype: Any) -> Scratch:
     """Return memory for one thread, with as many panels in a block as stay in cache."""
     components, dimension = law.means.shape
-    steps, rows, memory = table.past.shape[:3]
-    stages, noises = rows - 1, len(table.own) // (steps * rows) - 1
+    stages, memory = table.past.shape[1] - 1, table.past.shape[2]
     width = rng.vector_width(np.dtype(dtype))
     c, d = _up(components), _up(dimension)
     kept = memory + stages if memory else 0  # evaluations that a panel keeps from step to step
@@ -227,15 +236,20 @@ def make_scratch(law: Law, table: Table, dtype: Any) -> Scratch:
 
     diagonal, full = law.kind == DIAGONAL, law.kind == FULL
     return Scratch(
-        means=room(stages, c, d),
+        components=c,
+        coordinates=d,
+        means=room(stages, c, d) if law.kind != EXPANDED else room(),
         weights=room(stages, c, d) if diagonal or full else room(),
-        back=room(stages, d, c) if not full else room(),
+        back=room(stages, d, c) if diagonal or law.kind == ISOTROPIC else room(),
         back_weights=room(stages, d, c) if diagonal else room(),
         factors=room(stages, c),
+        shrinks=room(stages),
+        slopes=room(stages, c),
+        offsets=room(stages, c),
         shares=room(c, width),
         pull=room(d if diagonal else 1, width),
         whitened=room(components, d, width) if full else room(),
-        noise=room(max(noises, 1), rng.GROUP, width),
+        noise=room(max(table.noises, 1), rng.GROUP, width),
         draw=room(rng.GROUP, width),
         panels=room(count + 2 * places, d, width),
         points=count * d * width,

@@ -5,23 +5,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from srkverify.engines import panels, rng
+from srkverify.engines import panels
 from srkverify.engines.cpu_memory import DIAGONAL, EXPANDED, ISOTROPIC
-from srkverify.engines.simd import inlined, jit
+from srkverify.engines.simd import BYTES, inlined, jit
 
 
 @inlined
-def sizes(law: Any, scratch: Any) -> Any:
-    """Particles in a vector, components and coordinates rounded up to whole tiles."""
-    width = len(scratch.draw) // rng.GROUP
-    return width, len(scratch.shares) // width, (law.means.shape[1] + panels.TILE - 1) // panels.TILE * panels.TILE
+def sizes(scratch: Any) -> Any:
+    """Particles in a vector (known to the compiler), and components and coordinates in whole tiles."""
+    return BYTES // scratch.draw.itemsize, scratch.components, scratch.coordinates
 
 
 @jit
-def prepare(law: Any, time: Any, stage: Any, scratch: Any) -> None:
+def prepare(law: Any, time: Any, stage: Any, constants: Any, scratch: Any) -> None:
     """Write what scores at ``time`` need to the stage's part of the scratch memory."""
     components, dimension = law.means.shape
-    _, c, d = sizes(law, scratch)
+    _, c, d = sizes(scratch)
     shrink, spread, grown = math.exp(-time), math.exp(-2.0 * time), -math.expm1(-2.0 * time)
     base = stage * c * d
     for i in range(c):
@@ -29,9 +28,14 @@ def prepare(law: Any, time: Any, stage: Any, scratch: Any) -> None:
     if law.kind <= ISOTROPIC:
         for i in range(components):
             scratch.factors[stage * c + i] = 1.0 / (spread * law.variances[i, 0] + grown)
+    scratch.shrinks[stage] = 1.0
     if law.kind == EXPANDED:
-        for i in range(components):
-            scratch.means[base + i] = spread * law.norms[i]
+        scratch.shrinks[stage] = shrink
+        for i in range(c):
+            factor = scratch.factors[stage * c + i]
+            norm = law.norms[i] if i < components else 0.0
+            scratch.slopes[stage * c + i] = shrink * factor
+            scratch.offsets[stage * c + i] = law.constants[constants + i] - 0.5 * factor * spread * norm
         return
     for i in range(components):
         for j in range(dimension):
@@ -54,46 +58,42 @@ def prepare(law: Any, time: Any, stage: Any, scratch: Any) -> None:
 
 
 @inlined
-def add_score(
-    law: Any, time: Any, stage: Any, constants: Any, scratch: Any, point: Any, factor: Any, out_at: Any
-) -> None:
-    """Add ``factor`` times the score at the panel at ``point`` to the panel at ``out_at``."""
+def add_score(law: Any, stage: Any, constants: Any, scratch: Any, point: Any, factor: Any, out: Any) -> None:
+    """Add ``factor`` times the score at the panel at ``point`` to the panel at ``out``."""
     dimension = law.means.shape[1]
-    width, c, d = sizes(law, scratch)
-    base, tiles, rows = stage * c * d, c // panels.TILE, d // panels.TILE
-    points, shares, pull = scratch.panels, scratch.shares, scratch.pull
-    shrink = 1.0
+    width, c, d = sizes(scratch)
+    at, base, tiles, rows = stage * c, stage * c * d, c // panels.TILE, d // panels.TILE
+    states, shares, pull = scratch.panels, scratch.shares, scratch.pull
     if law.kind == EXPANDED:
-        shrink = math.exp(-time)
-        if law.equal:
-            for lane in range(width):
-                pull[lane] = 0.0
-        else:
-            panels.squares(points, point, dimension, pull)
-        panels.expanded_distances(law.into, shrink, scratch.means, base, tiles, dimension, points, point, pull, shares)
-    elif law.kind == ISOTROPIC:
-        panels.distances(scratch.means, base, tiles, dimension, points, point, shares)
-    elif law.kind == DIAGONAL:
-        panels.weighted_distances(scratch.means, scratch.weights, base, tiles, dimension, points, point, shares)
+        panels.expanded_logits(law.into, scratch.slopes, scratch.offsets, at, tiles, dimension, states, point, shares)
+        if not law.equal:
+            panels.squares(states, point, dimension, pull)
+            panels.subtract_squares(pull, scratch.factors, at, c, shares)
     else:
-        _whiten(law, base, scratch, point)
-    panels.posterior(law.constants, constants, scratch.factors, stage * c, shrink, tiles, shares, pull)
+        if law.kind == ISOTROPIC:
+            panels.distances(scratch.means, base, tiles, dimension, states, point, shares)
+        elif law.kind == DIAGONAL:
+            panels.weighted_distances(scratch.means, scratch.weights, base, tiles, dimension, states, point, shares)
+        else:
+            _whiten(law, base, scratch, point)
+        panels.logits(law.constants, constants, scratch.factors, at, c, shares)
+    panels.posterior(scratch.factors, scratch.shrinks, at, stage, tiles, shares, pull)
     if law.kind == EXPANDED:
-        panels.pulls(law.out_of, 0, rows, c, shares, points, point, pull, 0, factor, points, out_at)
+        panels.pulls(law.out_of, 0, rows, c, shares, states, point, pull, 0, factor, states, out)
     elif law.kind == ISOTROPIC:
-        panels.pulls(scratch.back, base, rows, c, shares, points, point, pull, 0, factor, points, out_at)
+        panels.pulls(scratch.back, base, rows, c, shares, states, point, pull, 0, factor, states, out)
     elif law.kind == DIAGONAL:
         panels.products(scratch.back_weights, base, rows, c, shares, 0, pull, 0)
-        panels.pulls(scratch.back, base, rows, c, shares, points, point, pull, width, factor, points, out_at)
+        panels.pulls(scratch.back, base, rows, c, shares, states, point, pull, width, factor, states, out)
     else:
-        _unwhiten(law, scratch, factor, out_at)
+        _unwhiten(law, scratch, factor, out)
 
 
 @jit
 def _whiten(law: Any, base: Any, scratch: Any, point: Any) -> None:
     """Write Λ_i^{−1} Q_iᵀ (x − m_i) for each component, and the distances (x − m_i)ᵀ Σ_i^{−1} (x − m_i)."""
     components, dimension = law.means.shape
-    width, _, d = sizes(law, scratch)
+    width, _, d = sizes(scratch)
     z = scratch.whitened
     for i in range(components):
         first = i * d * width
@@ -113,7 +113,7 @@ def _whiten(law: Any, base: Any, scratch: Any, point: Any) -> None:
 def _unwhiten(law: Any, scratch: Any, factor: Any, out_at: Any) -> None:
     """Add −f Σ_i r_i Q_i z_i to a panel, z_i what ``_whiten`` left and r_i the posterior weights."""
     components, dimension = law.means.shape
-    width, _, d = sizes(law, scratch)
+    width, _, d = sizes(scratch)
     z = scratch.whitened
     for i in range(components):
         first = i * d * width

@@ -57,25 +57,43 @@ def squares(x: Memory, x_at: Lanes, d: Lanes, out: Memory) -> None:
 
 
 @kernel
-def expanded_distances(
+def expanded_logits(
     means: Memory,
-    shrink: Lanes,
-    norms: Memory,
+    slopes: Memory,
+    offsets: Memory,
     at: Lanes,
     tiles: Lanes,
     d: Lanes,
     x: Memory,
     x_at: Lanes,
-    square: Memory,
     out: Memory,
 ) -> None:
-    """Write |x|² − 2 e^{−t} Σ_j m_ij x_j + n_i to row i of ``out``, given e^{−t} and n_i = e^{−2t} |m_i|²."""
-    x, norms = x.since(x_at), norms.since(at)
+    """Write s_i Σ_j m_ij x_j + o_i to row i of ``out``: −|x − m_i|²/2v_i and a constant, but for −|x|²/2v_i."""
+    x, slopes, offsets = x.since(x_at), slopes.since(at), offsets.since(at)
     with loop(tiles) as tile:
         sums = _sums([x.zeros()] * TILE, d, _entry_times_row(means, tile, d, x))
-        whole = square.load(at * 0)
-        rows = [total * (shrink * -2.0) + whole for total in sums]
-        _rows(out, [row + norms.scalar(tile * TILE + r) for r, row in enumerate(rows)], tile * (TILE * x.width))
+        rows = [
+            total * slopes.scalar(tile * TILE + r) + offsets.scalar(tile * TILE + r) for r, total in enumerate(sums)
+        ]
+        _rows(out, rows, tile * (TILE * x.width))
+
+
+@kernel
+def logits(constants: Memory, at: Lanes, factors: Memory, factors_at: Lanes, rows: Lanes, out: Memory) -> None:
+    """Turn distances q_i, the rows of ``out``, into c_i − f_i q_i/2."""
+    constants, factors = constants.since(at), factors.since(factors_at)
+    with loop(rows) as i:
+        row = out.load(i * out.width)
+        out.store(row * (factors.scalar(i) * -0.5) + constants.scalar(i), i * out.width)
+
+
+@kernel
+def subtract_squares(square: Memory, factors: Memory, at: Lanes, rows: Lanes, out: Memory) -> None:
+    """Subtract f_i |x|²/2 from row i of ``out``; ``square`` is |x|²."""
+    factors = factors.since(at)
+    with loop(rows) as i:
+        row = out.load(i * out.width)
+        out.store(square.load(at * 0) * (factors.scalar(i) * -0.5) + row, i * out.width)
 
 
 @kernel
@@ -149,53 +167,40 @@ def pulls(
 
 @kernel
 def posterior(
-    constants: Memory,
-    at: Lanes,
-    factors: Memory,
-    factors_at: Lanes,
-    shrink: Lanes,
-    tiles: Lanes,
-    shares: Memory,
-    pull: Memory,
+    factors: Memory, shrinks: Memory, at: Lanes, stage: Lanes, tiles: Lanes, shares: Memory, pull: Memory
 ) -> None:
-    """Turn distances q_i, the rows of ``shares``, into s r_i f_i with r the posterior weights ∝ exp(c_i − f_i q_i/2).
+    """Turn logits, the rows of ``shares``, into s f_i r_i with r the posterior weights ∝ exp(logit).
 
-    Σ_i r_i f_i is written to ``pull``; s is ``shrink``.
+    Σ_i f_i r_i is written to ``pull``; s is entry ``stage`` of ``shrinks``.
     """
-    constants, factors = constants.since(at), factors.since(factors_at)
+    factors = factors.since(at)
     width = shares.width
     pairs = tiles * (TILE // 2)
 
     # Two rows at a time, for the processor to have something to do while it waits for a result of the first.
-    def spread(values: Memory, i: Lanes) -> Lanes:
-        return values.scalar(i * 2).spread(width).joined(values.scalar(i * 2 + 1).spread(width))
-
     def both(i: Lanes) -> Lanes:
         return shares.load(i * (2 * width)).joined(shares.load(i * (2 * width), 1))
-
-    def put(value: Lanes, i: Lanes) -> None:
-        for half in range(2):
-            shares.store(value.part(half * width, width), i * (2 * width), half)
 
     nothing = shares.zeros().joined(shares.zeros())
     highest = Variable(nothing - math.inf)
     with loop(pairs) as i:
-        logit = both(i) * spread(factors, i) * -0.5 + spread(constants, i)
-        highest.set(highest.get().at_least(logit))
-        put(logit, i)
+        highest.set(highest.get().at_least(both(i)))
     peak = highest.get().part(0, width).at_least(highest.get().part(width, width))
     total, pulled = Variable(nothing), Variable(nothing)
     with loop(pairs) as i:
         weight = exp_lanes(both(i) - peak.joined(peak))
-        share = weight * spread(factors, i)
+        factor = factors.scalar(i * 2).spread(width).joined(factors.scalar(i * 2 + 1).spread(width))
+        share = weight * factor
         total.set(total.get() + weight)
         pulled.set(pulled.get() + share)
-        put(share, i)
+        for half in range(2):
+            shares.store(share.part(half * width, width), i * (2 * width), half)
     scale = 1.0 / (total.get().part(0, width) + total.get().part(width, width))
     shared = pulled.get().part(0, width) + pulled.get().part(width, width)
     pull.store(shared * scale, at * 0)
+    scale = scale * shrinks.scalar(stage)
     with loop(tiles * TILE) as i:
-        shares.store(shares.load(i * width) * (scale * shrink), i * width)
+        shares.store(shares.load(i * width) * scale, i * width)
 
 
 @kernel
