@@ -293,8 +293,13 @@ def _job(
         exact=_check.choice("start", start, STARTS) == "exact",
         every=bool(return_path),
         coupling=None if path_times is None else brownian.noise_weights(tableau, path_times),
-        threads=len(os.sched_getaffinity(0)) if threads is None else _check.integer("threads", threads, at_least=1),
+        threads=_processors() if threads is None else _check.integer("threads", threads, at_least=1),
     )
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _dtype(value: DTypeLike) -> np.dtype[Any]:

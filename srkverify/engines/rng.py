@@ -214,11 +214,11 @@ def draw_uniforms(seed: Any, particle: Any, group: Any, spare: Any, out: Any) ->
 
 
 @jit
-def _fill(seed: Any, particle: Any, step: Any, stream: Any, first_group: Any, out: Any, rows: Any, spare: Any) -> None:
+def _fill(seed: Any, particle: Any, step: Any, stream: Any, out: Any, rows: Any, spare: Any) -> None:
     width = len(rows) // GROUP
     for begin in range(0, len(out), width):
         for group in range((out.shape[1] + GROUP - 1) // GROUP):
-            draw_group_apart(seed, particle + begin, step, stream, first_group + group, rows, np.int64(0), width, spare)
+            draw_group_apart(seed, particle + begin, step, stream, group, rows, np.int64(0), width, spare)
             for j in range(min(GROUP, out.shape[1] - GROUP * group)):
                 for lane in range(min(width, len(out) - begin)):
                     out[begin + lane, GROUP * group + j] = rows[j * width + lane]
@@ -234,10 +234,25 @@ def normals(
     first_particle: int = 0,
     dtype: Any = np.float64,
 ) -> NDArray[np.floating[Any]]:
-    """Return the (particles, dimension) standard normals that the engine uses as noise ``noise`` of step ``step``."""
+    """Return the standard normals that the engine uses as one noise of one step, to check it by.
+
+    Parameters
+    ----------
+    seed : int
+        In [0, 2⁶⁴).
+    particles, dimension : int
+        Shape (n, d) of the result; d ≤ 2²⁶.
+    step : int
+        From 0; START for the draws at the horizon (with ``noise`` NORMAL).
+    noise : int
+        Index m of ξ_m, or of ζ_m in coupled runs, whose steps are those of the fine grid.
+    first_particle : int
+        Index of the first.
+    dtype : float64 or float32
+    """
     out = np.empty((particles, dimension), dtype)
     rows = np.empty(GROUP * vector_width(out.dtype), dtype)
-    _fill(signed(seed), first_particle, step, noise, 0, out, rows, make_spare())
+    _fill(signed(seed), first_particle, step, noise, out, rows, make_spare())
     return out
 
 
@@ -247,7 +262,7 @@ def make_spare() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def vector_width(dtype: np.dtype[Any]) -> int:
-    """Particles in a vector."""
+    """Return the number of particles in a vector."""
     return BYTES // dtype.itemsize
 
 

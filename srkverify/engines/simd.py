@@ -95,9 +95,6 @@ class Lanes:
     def __sub__(self, other: Any) -> Lanes:
         return self._combined(other, "fsub", "sub")
 
-    def __rsub__(self, other: Any) -> Lanes:
-        return self._combined(other, "fsub", "sub", swapped=True)
-
     def __mul__(self, other: Any) -> Lanes:
         return self._combined(other, "fmul", "mul")
 
@@ -136,10 +133,6 @@ class Lanes:
     def narrow(self) -> Lanes:
         """Return the low halves of 64-bit integers."""
         return Lanes(self.builder, self.builder.trunc(self.value, self._as(_I32)))
-
-    def wide(self) -> Lanes:
-        """Return 32-bit integers in 64 bits."""
-        return Lanes(self.builder, self.builder.zext(self.value, self._as(_I64)))
 
     def reals(self) -> Lanes:
         """Return integers below 2³² as reals of the same size."""
