@@ -49,7 +49,7 @@ def coordinates(h: ArrayLike, kernels: ArrayLike) -> Array:
     """
     lengths = _check.finite_array("h", h, dimensions=(1,))
     if lengths.min() <= 0.0:
-        raise ValueError(f"h must be positive; got {lengths.min()!r}")
+        raise ValueError(f"h must be positive; got {lengths.min()}")
     table = _check.finite_array("kernels", kernels, dimensions=(2,))
     if table.shape[1] != 3 or np.linalg.matrix_rank(table) < len(table):
         raise ValueError(f"kernels must be linearly independent rows of 3 coefficients; got {table.tolist()}")
@@ -158,8 +158,8 @@ def _positions(coarse: Array, fine: Array) -> NDArray[np.int64]:
     for k in (0, -1):
         if not np.isclose(fine[k], coarse[k], rtol=_TOLERANCE, atol=0.0):
             raise ValueError(
-                f"path_times must begin and end where times does, at {coarse[0]!r} and {coarse[-1]!r}; "
-                f"got {fine[0]!r} and {fine[-1]!r}"
+                f"path_times must begin and end where times does, at {coarse[0]} and {coarse[-1]}; "
+                f"got {fine[0]} and {fine[-1]}"
             )
     after = np.clip(np.searchsorted(-fine, -coarse), 1, len(fine) - 1)
     offsets = (after - (fine[after - 1] - coarse < coarse - fine[after])).astype(np.int64)
@@ -170,6 +170,6 @@ def _positions(coarse: Array, fine: Array) -> NDArray[np.int64]:
         k = int(np.argmax(absent))
         raise ValueError(
             f"path_times must contain every entry of times within a relative {_TOLERANCE:g}; "
-            f"got {fine[offsets[k]]!r} as the nearest to times[{k}] = {coarse[k]!r}"
+            f"got {fine[offsets[k]]} as the nearest to times[{k}] = {coarse[k]}"
         )
     return offsets

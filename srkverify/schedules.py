@@ -124,7 +124,7 @@ def times_from_betas(betas: ArrayLike, early_stop: float) -> Array:
     outside = (beta <= 0.0) | (beta >= 1.0)
     if outside.any():
         where = int(np.argmax(outside))
-        raise ValueError(f"betas must lie strictly between 0 and 1; got {beta[where]!r} at index {where}")
+        raise ValueError(f"betas must lie strictly between 0 and 1; got {beta[where]} at index {where}")
     return (stop + np.concatenate([[0.0], np.cumsum(-0.5 * np.log1p(-beta))]))[::-1].copy()
 
 
@@ -167,12 +167,12 @@ def check_times(times: ArrayLike, name: str = "times") -> Array:
     if len(grid) < 2:
         raise ValueError(f"{name} must hold at least 2 forward times (1 step); got {len(grid)}")
     if grid[-1] <= 0.0 or grid.min() <= 0.0:
-        raise ValueError(f"{name} must be positive; got {grid.min()!r}")
+        raise ValueError(f"{name} must be positive; got {grid.min()}")
     rising = np.flatnonzero(np.diff(grid) >= 0.0)
     if rising.size:
         k = int(rising[0])
         raise ValueError(
-            f"{name} must be strictly decreasing; got {name}[{k}] = {grid[k]!r}, {name}[{k + 1}] = {grid[k + 1]!r}"
+            f"{name} must be strictly decreasing; got {name}[{k}] = {grid[k]}, {name}[{k + 1}] = {grid[k + 1]}"
         )
     return grid
 

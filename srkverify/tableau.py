@@ -126,7 +126,7 @@ class Tableau:
 
     def _check_causality(self) -> None:
         if self.stage_times.size and self.stage_times[self.evaluated].min(initial=np.inf) <= 0.0:
-            raise ValueError(f"stage_times must be positive; got {self.stage_times[self.evaluated].min()!r}")
+            raise ValueError(f"stage_times must be positive; got {self.stage_times[self.evaluated].min()}")
         if np.triu(self.stage_scores).any():
             raise ValueError("stage_scores must be strictly lower triangular: a stage may use earlier stages only")
         skipped = ~self.evaluated
