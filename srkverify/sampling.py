@@ -178,6 +178,11 @@ class _Job:
         table = cpu_memory.make_table(self.tableau, self.dtype, self.coupling)
         mixtures = {id(part.mixture): part.mixture for part in self.parts}
         laws = {key: cpu_memory.make_law(mixture, self.tableau, self.dtype) for key, mixture in mixtures.items()}
+        packed = {id(p.mixture): cpu_memory.packed(p.basis) for p in self.parts if p.basis is not None}
+        bases = {key: basis.astype(self.dtype) for key, basis in packed.items()}
+        rotation = None
+        if isinstance(self.target, Product) and self.target.rotation is not None:
+            rotation = cpu_memory.packed(self.target.rotation).astype(self.dtype)
         kept = self.tableau.steps + 1 if self.every else 1
         result = np.empty((kept, particles, self.target.dimension), self.dtype)
         in_place = len(self.parts) == 1 and not self.every  # else a task's part of the result is no array in C order
@@ -195,12 +200,14 @@ class _Job:
                     where = (rng.signed(self.seed), first + lost, part.first_group)
                     cpu.run(laws[key], table, self.exact, *where, scratches[key], path, True, np.zeros_like(stop))
                     raise ValueError(self._not_finite(int(np.argmin(np.isfinite(path).all(axis=(1, 2))))))
-                if part.basis is not None:
-                    result[:, begin:end, part.columns] = rows @ part.basis.T.astype(self.dtype)
-                elif not in_place:
+                if key in bases:
+                    for states in rows:
+                        cpu.turn(states, bases[key])
+                if not in_place:
                     result[:, begin:end, part.columns] = rows
-            if isinstance(self.target, Product) and self.target.rotation is not None:
-                result[:, begin:end] = result[:, begin:end] @ self.target.rotation.T.astype(self.dtype)
+            if rotation is not None:
+                for states in result[:, begin:end]:
+                    cpu.turn(states, rotation)
 
         size = self._task_size(particles, kept)
         begins, one_at_a_time = iter(range(0, particles, size)), threading.Lock()

@@ -113,11 +113,33 @@ def test_common_full_covariance_is_its_own_rotation():
     np.testing.assert_array_equal(path[-1], first[:5])
 
 
+def many_directions(kind, dimension=24):
+    """A target in 24 dimensions: two components with their own bases, with one basis, or a rotated product."""
+    generator = np.random.default_rng(2)
+    bases = np.linalg.qr(generator.normal(size=(2, dimension, dimension)))[0]
+    if kind == "rotated_product":
+        return sv.Product([MIXTURE, PLANE], [dimension - 2, 1], bases[0])
+    means, variances = generator.normal(size=(2, dimension)), generator.uniform(0.1, 2.0, size=(2, 1, dimension))
+    if kind == "diagonal":
+        return sv.GaussianMixture([0.3, 0.7], means, variances[:, 0])
+    covariances = (bases * variances) @ bases.swapaxes(1, 2)
+    return sv.GaussianMixture([0.3, 0.7], means, covariances if kind == "full" else covariances[:1])
+
+
+SPLIT = {
+    "plane": PLANE,
+    **{kind: many_directions(kind) for kind in ("diagonal", "full", "one_basis", "rotated_product")},
+}
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_results_do_not_depend_on_how_the_work_is_split(dtype, monkeypatch):
-    target, tableau = PLANE, sv.schemes.SCHEMES["srk_third_point_1"](TIMES)
+@pytest.mark.parametrize("target", SPLIT.values(), ids=SPLIT)
+def test_results_do_not_depend_on_how_the_work_is_split(target, dtype, monkeypatch):
+    tableau = sv.schemes.SCHEMES["srk_third_point_1"](TIMES)
     whole = sv.sample(target, tableau, 1003, seed=9, dtype=dtype, threads=1)
     np.testing.assert_array_equal(sv.sample(target, tableau, 1003, seed=9, dtype=dtype, threads=3), whole)
+    path = sv.sample(target, tableau, 70, seed=9, dtype=dtype, return_path=True)
+    np.testing.assert_array_equal(path[-1], whole[:70])
     parts = [
         sv.sample(target, tableau, count, seed=9, dtype=dtype, first_particle=first)
         for first, count in ((0, 1), (1, 500), (501, 502))

@@ -12,11 +12,12 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from srkverify.engines import panels, rng
-from srkverify.engines.cpu_memory import FULL
+from srkverify.engines.cpu_memory import FULL, whole_tiles
 from srkverify.engines.cpu_scores import add_score, prepare, sizes
-from srkverify.engines.simd import inlined, jit
+from srkverify.engines.simd import BYTES, inlined, jit
 
 
 @inlined
@@ -240,3 +241,26 @@ def run(
             if every or step == steps - 1:
                 finite &= _write(law, scratch, first, count, out[step + 1 if every else 0])
     return finite
+
+
+def turn(rows: NDArray[np.floating[Any]], matrix: NDArray[np.floating[Any]]) -> None:
+    """Replace each row x of ``rows`` (n, d), in C order, by R x; ``matrix`` is R packed, of the same type.
+
+    A row's result depends on the row alone, to the last bit, which a matrix product of a library does not promise.
+    """
+    size = whole_tiles(rows.shape[1]) * rng.vector_width(rows.dtype)
+    _turn(rows, matrix, np.zeros(size, rows.dtype), np.zeros(size, rows.dtype))
+
+
+@jit
+def _turn(rows: Any, matrix: Any, panel: Any, turned: Any) -> None:
+    width, dimension = BYTES // rows.itemsize, rows.shape[1]
+    for first in range(0, len(rows), width):
+        count = min(width, len(rows) - first)
+        for j in range(dimension):
+            for lane in range(count):
+                panel[j * width + lane] = rows[first + lane, j]
+        panels.products(matrix, 0, len(panel) // (panels.TILE * width), dimension, panel, 0, turned, 0)
+        for j in range(dimension):
+            for lane in range(count):
+                rows[first + lane, j] = turned[j * width + lane]

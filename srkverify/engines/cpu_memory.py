@@ -128,14 +128,15 @@ class Scratch(NamedTuple):
     uniforms: Array
 
 
-def _up(count: int) -> int:
+def whole_tiles(count: int) -> int:
+    """Return the next multiple of a tile's rows."""
     return -(-count // panels.TILE) * panels.TILE
 
 
-def _packed(matrix: Array) -> Array:
-    """Return (m, n) matrices (…, m, n) in tiles, flat."""
+def packed(matrix: Array) -> Array:
+    """Return matrices (…, m, n) as ``panels`` reads them: in tiles, flat."""
     rows, columns = matrix.shape[-2:]
-    padded = np.zeros((*matrix.shape[:-2], _up(rows), columns))
+    padded = np.zeros((*matrix.shape[:-2], whole_tiles(rows), columns))
     padded[..., :rows, :] = matrix
     tiles = padded.reshape(*matrix.shape[:-2], -1, panels.TILE, columns)
     return np.ascontiguousarray(np.swapaxes(tiles, -1, -2)).reshape(-1)
@@ -150,13 +151,13 @@ def make_law(target: GaussianMixture, tableau: Tableau, dtype: Any) -> Law:
     kind = {"isotropic": ISOTROPIC, "diagonal": DIAGONAL, "full": FULL}[target.kind]
     into = out_of = np.zeros(1)
     if kind == ISOTROPIC and _may_expand(means, variances, tableau, dtype):
-        kind, into = EXPANDED, _packed(means)
-        out_of = _packed(np.concatenate([means, np.zeros((_up(components) - components, dimension))]).T)
+        kind, into = EXPANDED, packed(means)
+        out_of = packed(np.concatenate([means, np.zeros((whole_tiles(components) - components, dimension))]).T)
     if target.bases is not None:
         bases = target.bases[used]
         means = np.einsum("cij,ci->cj", bases, means)
-        into, out_of = _packed(np.swapaxes(bases, 1, 2)), _packed(-bases)
-    constants = np.full((*tableau.stage_times.shape, _up(components)), _NEVER)
+        into, out_of = packed(np.swapaxes(bases, 1, 2)), packed(-bases)
+    constants = np.full((*tableau.stage_times.shape, whole_tiles(components)), _NEVER)
     for where in np.argwhere(tableau.evaluated):
         time = tableau.stage_times[tuple(where)]
         spread = np.exp(-2.0 * time) * variances - np.expm1(-2.0 * time)
@@ -221,7 +222,7 @@ def make_scratch(law: Law, table: Table, dtype: Any) -> Scratch:
     components, dimension = law.means.shape
     stages, memory = table.past.shape[1] - 1, table.past.shape[2]
     width = rng.vector_width(np.dtype(dtype))
-    c, d = _up(components), _up(dimension)
+    c, d = whole_tiles(components), whole_tiles(dimension)
     kept = memory + stages if memory else 0  # evaluations that a panel keeps from step to step
     bytes_a_panel = (1 + 2 * kept) * d * width * np.dtype(dtype).itemsize
     count = int(np.clip(_CACHE // bytes_a_panel, 1, _MOST_PANELS))
