@@ -132,8 +132,7 @@ class Tableau:
         skipped = ~self.evaluated
         if self.scores[skipped].any() or np.swapaxes(self.stage_scores, 1, 2)[skipped].any():
             raise ValueError("scores and stage_scores must be 0 for stages that are not evaluated")
-        made = np.concatenate([[0], np.cumsum(self.evaluated.sum(axis=1))])[:-1]
-        absent = made[:, None] <= np.arange(self.memory)
+        absent = self.made[:, None] <= np.arange(self.memory)
         uses = (
             (self.past_points != 0)
             | (self.past_scores != 0)
@@ -171,14 +170,19 @@ class Tableau:
         return int(self.evaluated.sum())
 
     @property
+    def made(self) -> NDArray[np.int64]:
+        """(K,) number of score evaluations before each step."""
+        counts = self.evaluated.sum(axis=1)
+        return np.cumsum(counts) - counts
+
+    @property
     def past_times(self) -> Array:
         """(K, P) forward times of the remembered evaluations; NaN where a step has none yet."""
-        made = self.stage_times[self.evaluated]
-        count = np.concatenate([[0], np.cumsum(self.evaluated.sum(axis=1))])[:-1]
-        index = count[:, None] - 1 - np.arange(self.memory)
-        if made.size == 0:
+        times = self.stage_times[self.evaluated]
+        index = self.made[:, None] - 1 - np.arange(self.memory)
+        if times.size == 0:
             return np.full(index.shape, np.nan)
-        return np.where(index >= 0, made[np.maximum(index, 0)], np.nan)
+        return np.where(index >= 0, times[np.maximum(index, 0)], np.nan)
 
     def without_stage_noise(self) -> Tableau:
         """Return the tableau whose stages see no noise, everything else unchanged: the scheme "with g ≡ 0"."""

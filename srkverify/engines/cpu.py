@@ -41,13 +41,25 @@ def _draw(table: Any, seed: Any, particle: Any, step: Any, group: Any, scratch: 
 
 
 @inlined
-def _place(table: Any, scratch: Any, panel: Any, evaluation: Any, stage: Any, size: Any) -> Any:
-    """Where a panel keeps an evaluation's point and score; without memory all panels use the same places."""
+def _place(table: Any, panel: Any, number: Any, size: Any) -> Any:
+    """Where a panel keeps an evaluation, by its number; without memory all panels use the same places."""
     memory, stages = table.past.shape[2], table.past.shape[1] - 1
-    at = stage * size
-    if memory > 0:
-        at = (panel * (memory + stages) + evaluation % (memory + stages)) * size
-    return scratch.points + at, scratch.scores + at
+    first = panel * (memory + stages) if memory > 0 else 0
+    return (first + number % (memory + stages)) * size
+
+
+@inlined
+def _row_at(table: Any, scratch: Any, step: Any, row: Any, panel: Any, size: Any) -> Any:
+    """Where a panel has a row of the tableau: a stage's point, or the state for the output."""
+    if row == table.past.shape[1] - 1:
+        return panel * size
+    return scratch.points + _place(table, panel, table.number[step, row], size)
+
+
+@inlined
+def _used(table: Any, step: Any, row: Any) -> Any:
+    """Whether a step computes a row: the output, or a stage that it evaluates."""
+    return row == table.past.shape[1] - 1 or table.evaluated[step, row]
 
 
 @inlined
@@ -68,11 +80,15 @@ def _start_row(
     for m in range(2, terms):
         panels.add(scratch.panels, out, table.own[at + 1 + m], scratch.noise, m * rng.GROUP * width, panels.TILE)
     for p in range(memory):
-        point, score = _place(table, scratch, panel, table.made[step] - 1 - p, 0, size)
+        at = _place(table, panel, table.made[step] - 1 - p, size) + shift
         if table.past[step, row, p, 0] != 0.0:
-            panels.add(scratch.panels, out, table.past[step, row, p, 0], scratch.panels, point + shift, panels.TILE)
+            panels.add(
+                scratch.panels, out, table.past[step, row, p, 0], scratch.panels, scratch.points + at, panels.TILE
+            )
         if table.past[step, row, p, 1] != 0.0:
-            panels.add(scratch.panels, out, table.past[step, row, p, 1], scratch.panels, score + shift, panels.TILE)
+            panels.add(
+                scratch.panels, out, table.past[step, row, p, 1], scratch.panels, scratch.scores + at, panels.TILE
+            )
 
 
 @jit
@@ -100,39 +116,29 @@ def _step_panel(
     for group in range(d // rng.GROUP):
         shift = group * rng.GROUP * width
         _draw(table, seed, particle, step, first_group + group, scratch)
-        evaluation = table.made[step]
         for row in range(stages + 1):
-            out = state
-            if row < stages:
-                if not table.evaluated[step, row]:
-                    continue
-                out, _ = _place(table, scratch, panel, evaluation, row, size)
-                evaluation += 1
-            _start_row(table, scratch, step, row, out + shift, state + shift, panel, shift, size)
-    evaluation = table.made[step]
+            if _used(table, step, row):
+                out = _row_at(table, scratch, step, row, panel, size)
+                _start_row(table, scratch, step, row, out + shift, state + shift, panel, shift, size)
     for stage in range(stages):
         if not table.evaluated[step, stage]:
             continue
-        point, score = _place(table, scratch, panel, evaluation, stage, size)
-        evaluation += 1
-        factor, out = table.scores[step, stages, stage], state
-        if not table.direct[step, stage]:
-            factor, out = 1.0, score
-            for at in range(score, score + size):
-                scratch.panels[at] = 0.0
-        add_score(law, stage, (step * stages + stage) * c, scratch, point, factor, out)
-        if table.direct[step, stage]:
+        at = _place(table, panel, table.number[step, stage], size)
+        point, score, constants = scratch.points + at, scratch.scores + at, (step * stages + stage) * c
+        direct = table.direct[step, stage]
+        if not direct:
+            for i in range(score, score + size):
+                scratch.panels[i] = 0.0
+        factor, out = (table.scores[step, stages, stage], state) if direct else (1.0, score)
+        add_score(law, stage, constants, scratch, point, factor, out)
+        if direct:
             continue
-        later = evaluation
         for row in range(stage + 1, stages + 1):
-            out = state
-            if row < stages:
-                if not table.evaluated[step, row]:
-                    continue
-                out, _ = _place(table, scratch, panel, later, row, size)
-                later += 1
-            if table.scores[step, row, stage] != 0.0:
-                panels.add(scratch.panels, out, table.scores[step, row, stage], scratch.panels, score, d)
+            weight = table.scores[step, row, stage]
+            if weight != 0.0 and _used(table, step, row):
+                panels.add(
+                    scratch.panels, _row_at(table, scratch, step, row, panel, size), weight, scratch.panels, score, d
+                )
 
 
 @jit
@@ -173,26 +179,26 @@ def _start(
                 at = state + j * width + first + lane
                 scratch.panels[at] = shrink * law.means[i, j] + deviation * scratch.panels[at]
             if law.kind == FULL:
-                _out_of_basis(law, i, scratch.panels, state + first + lane, width, scratch.whitened)
+                _out_of_basis(law, i, scratch, state + first + lane)
 
 
 @jit
-def _out_of_basis(law: Any, component: Any, state: Any, at: Any, width: Any, spare: Any) -> None:
+def _out_of_basis(law: Any, component: Any, scratch: Any, at: Any) -> None:
     """Replace one particle's coordinates in a component's eigenbasis by those in the standard basis."""
-    dimension = law.means.shape[1]
-    d = (dimension + panels.TILE - 1) // panels.TILE * panels.TILE
+    dimension, spare, states = law.means.shape[1], scratch.whitened, scratch.panels
+    width, _, d = sizes(scratch)
     for j in range(dimension):
-        spare[j] = state[at + j * width]
+        spare[j] = states[at + j * width]
     for j in range(dimension):
         total = 0.0
         for k in range(dimension):
             entry = component * d * dimension + (j // panels.TILE * dimension + k) * panels.TILE + j % panels.TILE
             total -= law.out_of[entry] * spare[k]
-        state[at + j * width] = total
+        states[at + j * width] = total
 
 
 @jit
-def _write(law: Any, scratch: Any, first: Any, count: Any, out: Any) -> Any:
+def _write(scratch: Any, first: Any, count: Any, out: Any) -> Any:
     """Write the block's states to rows ``first`` to ``first + count`` of ``out`` (n, d); whether all are finite."""
     width, _, d = sizes(scratch)
     finite = True
@@ -233,13 +239,13 @@ def run(
         for panel in range(used):
             _start(law, table, exact, seed, particle + first + panel * width, first_group, panel, scratch)
         if every:
-            _write(law, scratch, first, count, out[0])
+            _write(scratch, first, count, out[0])
         for step in range(steps):
             if stop[0]:
                 return finite
             _step(law, table, seed, particle + first, first_group, step, used, scratch)
             if every or step == steps - 1:
-                finite &= _write(law, scratch, first, count, out[step + 1 if every else 0])
+                finite &= _write(scratch, first, count, out[step + 1 if every else 0])
     return finite
 
 

@@ -68,6 +68,7 @@ class Table(NamedTuple):
     scores : (K, R+1, R)
     past : (K, R+1, P, 2) coefficients of remembered points and scores.
     made : (K,) evaluations before the step.
+    number : (K, R) evaluations before the stage's.
     direct : (K, R) whether the output alone uses a score.
     coupled : whether step k's noise m is Σ weights[s, m, b] ζ_{s,b} over s from offsets[k] to offsets[k+1].
     offsets : (K+1,)
@@ -83,6 +84,7 @@ class Table(NamedTuple):
     scores: Array
     past: Array
     made: NDArray[np.int64]
+    number: NDArray[np.int64]
     direct: NDArray[np.bool_]
     coupled: bool
     offsets: NDArray[np.int64]
@@ -197,7 +199,7 @@ def make_table(tableau: Tableau, dtype: Any, coupling: tuple[NDArray[np.int64], 
     past = np.empty((steps, stages + 1, memory, 2))
     past[:, :stages, :, 0], past[:, stages, :, 0] = tableau.stage_past_points, tableau.past_points
     past[:, :stages, :, 1], past[:, stages, :, 1] = tableau.stage_past_scores, tableau.past_scores
-    made = np.concatenate([[0], np.cumsum(tableau.evaluated.sum(axis=1))[:-1]]).astype(np.int64)
+    made = tableau.made
     used = np.where(own[:, :, 1:] != 0.0, np.arange(1, noises + 1), 0)
     offsets, weights = (np.zeros(1, np.int64), np.zeros((1, 1, 1))) if coupling is None else coupling
     return Table(
@@ -210,6 +212,7 @@ def make_table(tableau: Tableau, dtype: Any, coupling: tuple[NDArray[np.int64], 
         scores=np.concatenate([tableau.stage_scores, tableau.scores[:, None, :]], axis=1),
         past=past,
         made=made,
+        number=made[:, None] + np.cumsum(tableau.evaluated, axis=1) - tableau.evaluated,
         direct=np.logical_not(tableau.stage_scores.any(axis=1) | (memory > 0)),
         coupled=coupling is not None,
         offsets=offsets,
@@ -223,10 +226,10 @@ def make_scratch(law: Law, table: Table, dtype: Any) -> Scratch:
     stages, memory = table.past.shape[1] - 1, table.past.shape[2]
     width = rng.vector_width(np.dtype(dtype))
     c, d = whole_tiles(components), whole_tiles(dimension)
-    kept = memory + stages if memory else 0  # evaluations that a panel keeps from step to step
-    bytes_a_panel = (1 + 2 * kept) * d * width * np.dtype(dtype).itemsize
+    kept = memory + stages  # evaluations: those that a step may use, and its own
+    bytes_a_panel = (1 + (2 * kept if memory else 0)) * d * width * np.dtype(dtype).itemsize
     count = int(np.clip(_CACHE // bytes_a_panel, 1, _MOST_PANELS))
-    places = count * kept or stages
+    places = count * kept if memory else kept
 
     def room(*shape: int) -> Real:
         """Return zeros that begin where a vector does in a line of the cache."""
