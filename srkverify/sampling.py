@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from srkverify import _check, brownian
 from srkverify._check import Array
+from srkverify._problem import check_problem
 from srkverify.engines import cpu, cpu_memory, rng
 from srkverify.tableau import Tableau
 from srkverify.targets import GaussianMixture, Product, Target
 
 BACKENDS = ("cpu",)
 DTYPES = ("float64", "float32")
-STARTS = ("exact", "normal")
 
 _TASK_SECONDS = 0.1  # of work that a thread takes at a time
 _TASKS_A_THREAD = 8  # at least, if there are particles enough
@@ -56,7 +56,7 @@ def sample(
     Parameters
     ----------
     target : GaussianMixture or Product
-        In any dimension d up to 2²⁶.
+        In any dimension d up to 2²⁴.
     tableau : Tableau
         The sampler on its grid of K steps.
     particles : int
@@ -101,11 +101,11 @@ def sample(
     >>> sv.sample(target, sv.schemes.srk(times), particles=10_000, seed=0).shape
     (10000, 2)
     """
-    job = _job(target, tableau, seed, backend, dtype, start, return_path, path_times, threads)
-    particles = _check.integer("particles", particles, at_least=1)
-    first = _check.integer("first_particle", first_particle, at_least=0, below=rng.MOST_PARTICLES - particles)
-    with tqdm(total=particles, unit=" particles", unit_scale=True, delay=2.0, disable=_hidden(progress)) as bar:
-        return job.run(first, particles, bar)
+    job = _job(
+        target, tableau, particles, seed, backend, dtype, start, return_path, path_times, first_particle, threads
+    )
+    with _bar(job, progress) as bar:
+        return job.run(0, job.particles, bar)
 
 
 def sample_blocks(
@@ -136,15 +136,15 @@ def sample_blocks(
     >>> [len(samples) for samples in sv.sample_blocks(target, tableau, particles=100_000)]
     [65536, 34464]
     """
-    job = _job(target, tableau, seed, backend, dtype, start, return_path, path_times, threads)
-    particles = _check.integer("particles", particles, at_least=1)
-    first = _check.integer("first_particle", first_particle, at_least=0, below=rng.MOST_PARTICLES - particles)
+    job = _job(
+        target, tableau, particles, seed, backend, dtype, start, return_path, path_times, first_particle, threads
+    )
     size = _check.integer("block", block, at_least=1)
 
     def blocks() -> Iterator[Samples]:
-        with tqdm(total=particles, unit=" particles", unit_scale=True, delay=2.0, disable=_hidden(progress)) as bar:
-            for done in range(0, particles, size):
-                yield job.run(first + done, min(size, particles - done), bar)
+        with _bar(job, progress) as bar:
+            for done in range(0, job.particles, size):
+                yield job.run(done, min(size, job.particles - done), bar)
 
     return blocks()
 
@@ -161,28 +161,26 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Job:
-    """Everything about a run but which particles."""
+    """Everything about a run, as given and as the engine reads it; mixtures go by their ``id``."""
 
     target: Target
-    parts: list[_Part]
     tableau: Tableau
+    first: int
+    particles: int
     seed: int
     dtype: np.dtype[Any]
     exact: bool
     every: bool
-    coupling: tuple[NDArray[np.int64], Array] | None
     threads: int
+    parts: list[_Part]
+    table: cpu_memory.Table
+    laws: dict[int, cpu_memory.Law]
+    bases: dict[int, Samples]
+    rotation: Samples | None
 
-    def run(self, first: int, particles: int, bar: tqdm[Any]) -> Samples:
-        """Return samples of particles ``first``, …, task by task on all threads."""
-        table = cpu_memory.make_table(self.tableau, self.dtype, self.coupling)
-        mixtures = {id(part.mixture): part.mixture for part in self.parts}
-        laws = {key: cpu_memory.make_law(mixture, self.tableau, self.dtype) for key, mixture in mixtures.items()}
-        packed = {id(p.mixture): cpu_memory.packed(p.basis) for p in self.parts if p.basis is not None}
-        bases = {key: basis.astype(self.dtype) for key, basis in packed.items()}
-        rotation = None
-        if isinstance(self.target, Product) and self.target.rotation is not None:
-            rotation = cpu_memory.packed(self.target.rotation).astype(self.dtype)
+    def run(self, done: int, particles: int, bar: tqdm[Any]) -> Samples:
+        """Return samples of ``particles`` particles after the first ``done``, task by task on all threads."""
+        first, seed = self.first + done, rng.signed(self.seed)
         kept = self.tableau.steps + 1 if self.every else 1
         result = np.empty((kept, particles, self.target.dimension), self.dtype)
         in_place = len(self.parts) == 1 and not self.every  # else a task's part of the result is no array in C order
@@ -192,28 +190,27 @@ class _Job:
             for part in self.parts:
                 key, size = id(part.mixture), (kept, end - begin, part.mixture.dimension)
                 rows = result[:, begin:end] if in_place else np.empty(size, self.dtype)
-                where = (rng.signed(self.seed), first + begin, part.first_group)
-                finite = cpu.run(laws[key], table, self.exact, *where, scratches[key], rows, self.every, stop)
-                if not finite:
-                    lost = begin + int(np.argmin(np.isfinite(rows).all(axis=(0, 2))))
+                given = (self.laws[key], self.table, self.exact, seed)
+                where = (part.first_group, scratches[key])
+                if not cpu.run(*given, first + begin, *where, rows, self.every, stop):
+                    lost = first + begin + int(np.argmin(np.isfinite(rows).all(axis=(0, 2))))
                     path = np.empty((self.tableau.steps + 1, 1, part.mixture.dimension), self.dtype)
-                    where = (rng.signed(self.seed), first + lost, part.first_group)
-                    cpu.run(laws[key], table, self.exact, *where, scratches[key], path, True, np.zeros_like(stop))
+                    cpu.run(*given, lost, *where, path, True, np.zeros_like(stop))
                     raise ValueError(self._not_finite(int(np.argmin(np.isfinite(path).all(axis=(1, 2))))))
-                if key in bases:
+                if key in self.bases:
                     for states in rows:
-                        cpu.turn(states, bases[key])
+                        cpu.turn(states, self.bases[key])
                 if not in_place:
                     result[:, begin:end, part.columns] = rows
-            if rotation is not None:
+            if self.rotation is not None:
                 for states in result[:, begin:end]:
-                    cpu.turn(states, rotation)
+                    cpu.turn(states, self.rotation)
 
         size = self._task_size(particles, kept)
         begins, one_at_a_time = iter(range(0, particles, size)), threading.Lock()
 
         def work() -> None:
-            scratches = {key: cpu_memory.make_scratch(law, table, self.dtype) for key, law in laws.items()}
+            scratches = {key: cpu_memory.make_scratch(law, self.table, self.dtype) for key, law in self.laws.items()}
             while not stop[0]:
                 with one_at_a_time:
                     begin = next(begins, None)
@@ -251,7 +248,7 @@ class _Job:
     def _not_finite(self, step: int) -> str:
         """Return the message for samples that are not finite after ``step`` steps."""
         tableau, least = self.tableau, min(float(part.mixture.variances.min()) for part in self.parts)
-        variance = least * np.exp(-2.0 * tableau.stage_times) - np.expm1(-2.0 * tableau.stage_times)
+        variance = cpu_memory.diffused(np.array(least), tableau.stage_times)
         # What a step makes of a deviation in the narrowest direction, were it to use its scores at the state.
         growth = np.abs(tableau.state - (tableau.scores / variance).sum(axis=1))[:step]
         worst = int(growth.argmax())
@@ -271,36 +268,47 @@ class _Job:
 def _job(
     target: Target,
     tableau: Tableau,
+    particles: int,
     seed: int,
     backend: str,
     dtype: DTypeLike,
     start: str,
     return_path: bool,
     path_times: ArrayLike | None,
+    first_particle: int,
     threads: int | None,
 ) -> _Job:
-    if not isinstance(target, (GaussianMixture, Product)):
-        raise ValueError(f"target must be a GaussianMixture or a Product; got {type(target).__name__}")
-    if not isinstance(tableau, Tableau):
-        raise ValueError(f"tableau must be a Tableau (see srkverify.schemes); got {type(tableau).__name__}")
+    check_problem(target, tableau, start)
     if tableau.noise.shape[1] > rng.MOST_NOISES or tableau.steps >= rng.MOST_STEPS:
         raise ValueError(
             f"tableau must have at most {rng.MOST_NOISES} noises and fewer than {rng.MOST_STEPS} steps; "
             f"got {tableau.noise.shape[1]} and {tableau.steps}"
         )
-    if 4 * target.dimension > rng.MOST_COORDINATES:
-        raise ValueError(f"target must have dimension <= {rng.MOST_COORDINATES // 4}; got {target.dimension}")
+    if target.dimension > rng.MOST_GROUPS:  # a coordinate of a product can have a group of its own
+        raise ValueError(f"target must have dimension <= {rng.MOST_GROUPS}; got {target.dimension}")
     _check.choice("backend", backend, BACKENDS)
+    particles = _check.integer("particles", particles, at_least=1)
+    real = _dtype(dtype)
+    coupling = None if path_times is None else brownian.noise_weights(tableau, path_times)
+    parts = _parts(target)
+    mixtures = {id(part.mixture): part.mixture for part in parts}
+    bases = {id(part.mixture): part.basis for part in parts if part.basis is not None}
+    rotation = target.rotation if isinstance(target, Product) else None
     return _Job(
         target=target,
-        parts=_parts(target),
         tableau=tableau,
+        first=_check.integer("first_particle", first_particle, at_least=0, below=rng.MOST_PARTICLES - particles),
+        particles=particles,
         seed=_check.integer("seed", seed, at_least=0, below=2**64),
-        dtype=_dtype(dtype),
-        exact=_check.choice("start", start, STARTS) == "exact",
+        dtype=real,
+        exact=start == "exact",
         every=bool(return_path),
-        coupling=None if path_times is None else brownian.noise_weights(tableau, path_times),
         threads=_processors() if threads is None else _check.integer("threads", threads, at_least=1),
+        parts=parts,
+        table=cpu_memory.make_table(tableau, real, coupling),
+        laws={key: cpu_memory.make_law(mixture, tableau, real) for key, mixture in mixtures.items()},
+        bases={key: cpu_memory.packed(basis).astype(real) for key, basis in bases.items()},
+        rotation=None if rotation is None else cpu_memory.packed(rotation).astype(real),
     )
 
 
@@ -317,8 +325,9 @@ def _dtype(value: DTypeLike) -> np.dtype[Any]:
     return np.dtype(_check.choice("dtype", name, DTYPES))
 
 
-def _hidden(progress: bool) -> bool | None:
-    return None if progress else True  # None: hidden unless on a terminal
+def _bar(job: _Job, progress: bool) -> tqdm[Any]:
+    hidden = None if progress else True  # None: unless on a terminal
+    return tqdm(total=job.particles, unit=" particles", unit_scale=True, delay=2.0, disable=hidden)
 
 
 def _parts(target: Target) -> list[_Part]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from srkverify import _check
+from srkverify._problem import check_problem
 from srkverify.divergence.exact import Divergence, block_kl, mixture_tv, output_density
 from srkverify.divergence.reduction import MixtureBlock, NotReducibleError, reduce
 from srkverify.engines.mixture1d import Mixture1D
 from srkverify.tableau import Tableau
-from srkverify.targets import GaussianMixture, Product, Target
+from srkverify.targets import Target
 
 __all__ = [
     "Divergence",
@@ -21,7 +22,6 @@ __all__ = [
     "tv",
 ]
 
-STARTS = ("exact", "normal")
 METHODS = ("exact",)
 
 
@@ -107,10 +107,6 @@ def tv(
 
 
 def _check_common(target: object, tableau: object, start: str, absolute: float, relative: float) -> None:
-    if not isinstance(target, (GaussianMixture, Product)):
-        raise ValueError(f"target must be a GaussianMixture or a Product; got {type(target).__name__}")
-    if not isinstance(tableau, Tableau):
-        raise ValueError(f"tableau must be a Tableau (see srkverify.schemes); got {type(tableau).__name__}")
-    _check.choice("start", start, STARTS)
+    check_problem(target, tableau, start)
     _check.number("absolute", absolute, at_least=0.0)
     _check.number("relative", relative, at_least=0.0)

@@ -144,6 +144,11 @@ def packed(matrix: Array) -> Array:
     return np.ascontiguousarray(np.swapaxes(tiles, -1, -2)).reshape(-1)
 
 
+def diffused(variances: Array, times: Array) -> Array:
+    """Return what variances at time 0 are at ``times``: λ e^{−2t} + 1 − e^{−2t}."""
+    return np.exp(-2.0 * times) * variances - np.expm1(-2.0 * times)
+
+
 def make_law(target: GaussianMixture, tableau: Tableau, dtype: Any) -> Law:
     """Return the kernels' form of a mixture without a basis that all components share."""
     used = target.weights > 0.0
@@ -162,7 +167,7 @@ def make_law(target: GaussianMixture, tableau: Tableau, dtype: Any) -> Law:
     constants = np.full((*tableau.stage_times.shape, whole_tiles(components)), _NEVER)
     for where in np.argwhere(tableau.evaluated):
         time = tableau.stage_times[tuple(where)]
-        spread = np.exp(-2.0 * time) * variances - np.expm1(-2.0 * time)
+        spread = diffused(variances, time)
         log_determinants = np.log(spread).sum(axis=1) * (dimension / spread.shape[1])
         constants[(*where, slice(components))] = np.log(weights) - 0.5 * log_determinants
     return Law(
@@ -179,12 +184,12 @@ def make_law(target: GaussianMixture, tableau: Tableau, dtype: Any) -> Law:
 
 
 def _may_expand(means: Array, variances: Array, tableau: Tableau, dtype: Any) -> bool:
-    """Whether rounding of |x|² − 2 x·m + |m|² moves no logit by more than 10⁵ units of the last place of 1.
+    """Whether rounding of |x|² − 2 x·m + |m|² moves no logit by more than 10⁵ (float32: 2·10⁴) last places of 1.
 
     Rounding of x itself moves logits by as much if the variances are equal.
     """
     times = tableau.stage_times[tableau.evaluated][:, None]
-    spread = np.exp(-2.0 * times) * variances[:, 0] - np.expm1(-2.0 * times)
+    spread = diffused(variances[:, 0], times)
     size = np.exp(-2.0 * times) * (means**2).sum(axis=1).max() / spread + means.shape[1]
     return bool(size.max(initial=0.0) < (1e5 if np.dtype(dtype) == np.float64 else 2e4))
 

@@ -34,7 +34,7 @@ START = 0xFFFFFFFF  # the step of the draws at the horizon
 NORMAL, LABEL = 0, 255  # streams there; within a step the stream is the index of the noise
 MOST_STEPS = START
 MOST_NOISES = LABEL
-MOST_COORDINATES = 2**26
+MOST_GROUPS = 2**24
 MOST_PARTICLES = 2**63
 
 GROUP = 4  # coordinates that share a block of words
