@@ -4,7 +4,7 @@ Data goes one way: target + times → tableau → engine → samples or divergen
 """
 
 from srkverify import brownian, schedules, schemes
-from srkverify.divergence import Divergence, kl, tv
+from srkverify.divergence import Divergence, PathDivergence, UnreliableEstimateWarning, kl, tv
 from srkverify.sampling import sample, sample_blocks
 from srkverify.tableau import Row, Tableau, assemble
 from srkverify.targets import GaussianMixture, Product
@@ -12,9 +12,11 @@ from srkverify.targets import GaussianMixture, Product
 __all__ = [
     "Divergence",
     "GaussianMixture",
+    "PathDivergence",
     "Product",
     "Row",
     "Tableau",
+    "UnreliableEstimateWarning",
     "assemble",
     "brownian",
     "kl",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from tqdm import tqdm
 
-from srkverify import _check, brownian
+from srkverify import _check, _tasks, brownian
 from srkverify._check import Array
 from srkverify._problem import check_problem
 from srkverify.engines import cpu, cpu_memory, rng
@@ -186,10 +183,11 @@ class _Job:
         in_place = len(self.parts) == 1 and not self.every  # else a task's part of the result is no array in C order
         stop = np.zeros(1, np.uint8)
 
-        def task(begin: int, end: int, scratches: dict[int, cpu_memory.Scratch]) -> None:
+        def task(begin: int, scratches: dict[int, cpu_memory.Scratch]) -> int:
+            end = min(begin + size, particles)
             for part in self.parts:
-                key, size = id(part.mixture), (kept, end - begin, part.mixture.dimension)
-                rows = result[:, begin:end] if in_place else np.empty(size, self.dtype)
+                key, shape = id(part.mixture), (kept, end - begin, part.mixture.dimension)
+                rows = result[:, begin:end] if in_place else np.empty(shape, self.dtype)
                 given = (self.laws[key], self.table, self.exact, seed)
                 where = (part.first_group, scratches[key])
                 if not cpu.run(*given, first + begin, *where, rows, self.every, stop):
@@ -205,33 +203,13 @@ class _Job:
             if self.rotation is not None:
                 for states in result[:, begin:end]:
                     cpu.turn(states, self.rotation)
+            return end - begin
+
+        def scratches() -> dict[int, cpu_memory.Scratch]:
+            return {key: cpu_memory.make_scratch(law, self.table, self.dtype) for key, law in self.laws.items()}
 
         size = self._task_size(particles, kept)
-        begins, one_at_a_time = iter(range(0, particles, size)), threading.Lock()
-
-        def work() -> None:
-            scratches = {key: cpu_memory.make_scratch(law, self.table, self.dtype) for key, law in self.laws.items()}
-            while not stop[0]:
-                with one_at_a_time:
-                    begin = next(begins, None)
-                if begin is None:
-                    return
-                end = min(begin + size, particles)
-                try:
-                    task(begin, end, scratches)
-                except ValueError:
-                    stop[0] = 1
-                    raise
-                with one_at_a_time:
-                    bar.update(end - begin)
-
-        with ThreadPoolExecutor(self.threads) as pool:
-            workers = [pool.submit(work) for _ in range(self.threads)]
-            try:
-                for worker in workers:
-                    worker.result()
-            finally:
-                stop[0] = 1  # after an interrupt: every thread leaves at its next step
+        _tasks.run(range(0, particles, size), scratches, task, self.threads, stop, bar)
         return result if self.every else result[0]
 
     def _task_size(self, particles: int, kept: int) -> int:
@@ -303,18 +281,13 @@ def _job(
         dtype=real,
         exact=start == "exact",
         every=bool(return_path),
-        threads=_processors() if threads is None else _check.integer("threads", threads, at_least=1),
+        threads=_tasks.processors() if threads is None else _check.integer("threads", threads, at_least=1),
         parts=parts,
         table=cpu_memory.make_table(tableau, real, coupling),
         laws={key: cpu_memory.make_law(mixture, tableau, real) for key, mixture in mixtures.items()},
         bases={key: cpu_memory.packed(basis).astype(real) for key, basis in bases.items()},
         rotation=None if rotation is None else cpu_memory.packed(rotation).astype(real),
     )
-
-
-def _processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _dtype(value: DTypeLike) -> np.dtype[Any]:
@@ -337,17 +310,9 @@ def _parts(target: Target) -> list[_Part]:
     parts: list[_Part] = []
     column = group = 0
     for block, repeat in zip(blocks, repeats, strict=True):
-        mixture, basis = _unrotated(block)
+        mixture, basis = block.in_common_basis()
         for _ in range(repeat):
             parts.append(_Part(mixture, slice(column, column + block.dimension), group, basis))
             column += block.dimension
             group += -(-block.dimension // rng.GROUP)
     return parts
-
-
-def _unrotated(mixture: GaussianMixture) -> tuple[GaussianMixture, Array | None]:
-    """Return a mixture in the eigenbasis that all its components share, and that basis; else itself and None."""
-    if mixture.bases is None or len(mixture.bases) > 1:
-        return mixture, None
-    basis = mixture.bases[0]
-    return GaussianMixture(mixture.weights, mixture.means @ basis, mixture.variances), basis

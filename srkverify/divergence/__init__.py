@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal, overload
+
 import numpy as np
 
 from srkverify import _check
 from srkverify._problem import check_problem
 from srkverify.divergence.exact import Divergence, block_kl, mixture_tv, output_density
+from srkverify.divergence.ratios import Estimate
 from srkverify.divergence.reduction import MixtureBlock, NotReducibleError, reduce
+from srkverify.divergence.sampled import LEAST_INNER, PathDivergence, UnreliableEstimateWarning, path_kl
 from srkverify.engines.mixture1d import Mixture1D
 from srkverify.tableau import Tableau
 from srkverify.targets import Target
 
 __all__ = [
     "Divergence",
+    "Estimate",
     "NotReducibleError",
+    "PathDivergence",
+    "UnreliableEstimateWarning",
     "block_kl",
     "kl",
     "output_density",
@@ -22,7 +29,38 @@ __all__ = [
     "tv",
 ]
 
-METHODS = ("exact",)
+# What each method takes, and what it is by default.
+METHODS: dict[str, dict[str, Any]] = {
+    "exact": {"absolute": 1e-10, "relative": 1e-6},
+    "path": {"particles": 100_000, "seed": 0, "inner": None, "threads": None, "progress": True},
+}
+
+
+@overload
+def kl(
+    target: Target,
+    tableau: Tableau,
+    method: Literal["exact"] = "exact",
+    *,
+    start: str = "exact",
+    absolute: float | None = None,
+    relative: float | None = None,
+) -> Divergence: ...
+
+
+@overload
+def kl(
+    target: Target,
+    tableau: Tableau,
+    method: Literal["path"],
+    *,
+    start: str = "exact",
+    particles: int | None = None,
+    seed: int | None = None,
+    inner: int | None = None,
+    threads: int | None = None,
+    progress: bool | None = None,
+) -> PathDivergence: ...
 
 
 def kl(
@@ -31,13 +69,21 @@ def kl(
     method: str = "exact",
     *,
     start: str = "exact",
-    absolute: float = 1e-10,
-    relative: float = 1e-6,
-) -> Divergence:
+    absolute: float | None = None,
+    relative: float | None = None,
+    particles: int | None = None,
+    seed: int | None = None,
+    inner: int | None = None,
+    threads: int | None = None,
+    progress: bool | None = None,
+) -> Divergence | PathDivergence:
     """KL(q_δ ‖ law of the sampler's output), in nats.
 
-    The target is split into independent blocks, on which the output law is known exactly: Gaussian directions by
-    their moments, one-dimensional mixtures by quadrature of the density (docs/theory.md).
+    ``"exact"`` splits the target into independent blocks on which the output law is known exactly: Gaussian
+    directions by their moments, one-dimensional mixtures by quadrature of the density. ``"path"`` takes any mixture
+    in any dimension: it draws x from q_δ and from the sampler, estimates the density of the output there by paths that
+    lead back to the horizon, and reports standard errors; blocks of a :class:`~srkverify.targets.Product` are
+    estimated one by one, copies once. Both are derived in docs/theory.md.
 
     Parameters
     ----------
@@ -46,23 +92,38 @@ def kl(
     tableau : Tableau
         The sampler on its grid.
     method : str
-        ``"exact"``.
+        ``"exact"`` or ``"path"``.
     start : str
         Law at the horizon T: ``"exact"`` (q_T, isolates the discretisation error) or ``"normal"`` (N(0, I), adds
         the initialisation error).
     absolute, relative : float
-        The quadrature is refined until its error is below the larger of ``absolute`` and ``relative``·KL.
+        For "exact": the quadrature is refined until its error is below the larger of ``absolute`` (by default 1e-10)
+        and ``relative``·KL (1e-6).
+    particles : int
+        For "path": number of backward paths, shared among starts (100,000); one more is drawn for each start to
+        estimate the KL of paths.
+    seed : int
+        For "path": in [0, 2⁶⁴) (0). The result does not depend on the number of threads.
+    inner : int
+        For "path": paths a start, a multiple of 4, ≥ 8; by default what a pilot run finds best, 8 to 64.
+    threads : int
+        For "path": number of threads; by default, of processors that this process may use.
+    progress : bool
+        For "path": whether to show a progress bar on a terminal after two seconds (True).
 
     Returns
     -------
-    Divergence
-        With ``.value``, ``.error`` (numerical) and ``.method``.
+    Divergence or PathDivergence
+        With ``.value``, ``.error`` (numerical, or a standard error) and ``.method``; from paths also with the KL of
+        paths ``.path_kl`` ± ``.path_error``, ``.check`` (E e^L = 1), ``.ess`` and ``.doubts``. If an estimate cannot be
+        trusted, ``.doubts`` says why, ``.error`` is infinite and an :class:`UnreliableEstimateWarning` is given.
 
     Raises
     ------
     ValueError
-        If an argument is not of its kind or unknown, the target does not reduce to one-dimensional blocks, the
-        tableau is beyond the exact engines, or the sampler is unstable on its grid.
+        If an argument is not of its kind, unknown or of the other method. For "exact": if the target does not reduce
+        to one-dimensional blocks, the tableau is beyond the exact engines, or the sampler is unstable on its grid. For
+        "path": if the noises of a step do not give its output a density.
 
     Examples
     --------
@@ -71,9 +132,24 @@ def kl(
     >>> times = sv.schedules.exponential(horizon=6.0, early_stop=0.01, steps=64)
     >>> print(f"{sv.kl(target, sv.schemes.srk(times)).value:.3e}")
     1.164e-03
+    >>> result = sv.kl(target, sv.schemes.srk(times), method="path", particles=20_000)
+    >>> abs(result.value - 1.164e-3) < 4 * result.error
+    True
     """
-    _check_common(target, tableau, start, absolute, relative)
-    _check.choice("method", method, METHODS)
+    check_problem(target, tableau, start)
+    options = {
+        "absolute": absolute,
+        "relative": relative,
+        "particles": particles,
+        "seed": seed,
+        "inner": inner,
+        "threads": threads,
+        "progress": progress,
+    }
+    settings = _settings(method, {name: value for name, value in options.items() if value is not None})
+    if method == "path":
+        return path_kl(target, tableau, start, **settings)
+    absolute, relative = _check_accuracy(**settings)
     blocks = reduce(target)
     parts = [block_kl(block, tableau, start, absolute / len(blocks), relative) for block in blocks]
     return Divergence(
@@ -96,7 +172,8 @@ def tv(
     Parameters, result and errors as in :func:`kl`; a target of dimension d > 1 raises ``ValueError``, for total
     variation does not add over blocks.
     """
-    _check_common(target, tableau, start, absolute, relative)
+    check_problem(target, tableau, start)
+    _check_accuracy(absolute, relative)
     if target.dimension != 1:
         raise ValueError(
             f"target must have dimension 1 for tv (total variation does not add over blocks); got {target.dimension}"
@@ -106,7 +183,24 @@ def tv(
     return mixture_tv(law, tableau, start, absolute, relative)
 
 
-def _check_common(target: object, tableau: object, start: str, absolute: float, relative: float) -> None:
-    check_problem(target, tableau, start)
-    _check.number("absolute", absolute, at_least=0.0)
-    _check.number("relative", relative, at_least=0.0)
+def _settings(method: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return a method's settings, those given and else its own, or raise ``ValueError``."""
+    defaults = METHODS[_check.choice("method", method, METHODS)]
+    for name, value in given.items():
+        if name not in defaults:
+            (other,) = (key for key in METHODS if name in METHODS[key])
+            raise ValueError(f"{name} must be left out unless method is {other!r}; got {value!r} with {method!r}")
+    settings = defaults | given
+    if method == "path":
+        _check.integer("seed", settings["seed"], at_least=0, below=2**64)
+        if settings["threads"] is not None:
+            _check.integer("threads", settings["threads"], at_least=1)
+        inner = settings["inner"]
+        if inner is not None and _check.integer("inner", inner, at_least=LEAST_INNER) % 4:
+            raise ValueError(f"inner must be a multiple of 4, >= {LEAST_INNER}; got {inner!r}")
+        _check.integer("particles", settings["particles"], at_least=4 * (inner or LEAST_INNER), below=2**60)
+    return settings
+
+
+def _check_accuracy(absolute: float, relative: float) -> tuple[float, float]:
+    return _check.number("absolute", absolute, at_least=0.0), _check.number("relative", relative, at_least=0.0)

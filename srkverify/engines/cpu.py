@@ -167,7 +167,7 @@ def _start(
     shrink, spread, grown = math.exp(-time), math.exp(-2.0 * time), -math.expm1(-2.0 * time)
     alike = law.variances.shape[1] == 1
     for first in range(0, width, rng.LANES):
-        rng.draw_uniforms(seed, particle + first, first_group, scratch.spare, scratch.uniforms)
+        rng.draw_uniforms(seed, particle + first, rng.START, rng.LABEL, first_group, scratch.spare, scratch.uniforms, 0)
         for lane in range(rng.LANES):
             i = 0
             while i < len(law.cumulative) - 1 and law.cumulative[i] <= scratch.uniforms[lane]:

@@ -144,6 +144,14 @@ def packed(matrix: Array) -> Array:
     return np.ascontiguousarray(np.swapaxes(tiles, -1, -2)).reshape(-1)
 
 
+def aligned(shape: tuple[int, ...], dtype: Any) -> Real:
+    """Return zeros, flat, that begin where a vector does in a line of the cache."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + 2 * BYTES, np.uint8)
+    begin = -memory.ctypes.data % BYTES
+    return memory[begin : begin + max(size, BYTES)].view(dtype)
+
+
 def diffused(variances: Array, times: Array) -> Array:
     """Return what variances at time 0 are at ``times``: λ e^{−2t} + 1 − e^{−2t}."""
     return np.exp(-2.0 * times) * variances - np.expm1(-2.0 * times)
@@ -237,11 +245,7 @@ def make_scratch(law: Law, table: Table, dtype: Any) -> Scratch:
     places = count * kept if memory else kept
 
     def room(*shape: int) -> Real:
-        """Return zeros that begin where a vector does in a line of the cache."""
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        memory = np.zeros(size + 2 * BYTES, np.uint8)
-        begin = -memory.ctypes.data % BYTES
-        return memory[begin : begin + max(size, BYTES)].view(dtype)
+        return aligned(shape, dtype)
 
     diagonal, full = law.kind == DIAGONAL, law.kind == FULL
     return Scratch(

@@ -87,8 +87,33 @@ def deviations(tableau: Tableau, eigenvalues: Array, start: str = "exact") -> De
     )
 
 
+@dataclass(frozen=True)
+class History:
+    """What :class:`Deviations` are at the beginning of each step: ``variance`` and ``mean``, each (K, n)."""
+
+    variance: Array
+    mean: Array
+
+
+def history(tableau: Tableau, eigenvalues: Array, start: str = "exact") -> History:
+    """Run ``tableau`` on N(μ, diag(eigenvalues)) and return the law at the beginning of each step."""
+    history = np.empty((-(-len(eigenvalues) // LANES), tableau.steps, 2, LANES))
+    _run(tableau, eigenvalues, start, history)
+    variance, mean = np.moveaxis(history, 0, 2).reshape(tableau.steps, 2, -1)[:, :, : len(eigenvalues)].swapaxes(0, 1)
+    return History(variance, mean)
+
+
 def _direct(tableau: Tableau, eigenvalues: Array, start: str) -> Deviations:
     """Run every eigenvalue through all steps."""
+    result = _run(tableau, eigenvalues, start, np.empty((-(-len(eigenvalues) // LANES), 0, 2, LANES)))
+    return Deviations(*np.swapaxes(result, 0, 1).reshape(4, -1)[:, : len(eigenvalues)])
+
+
+def _run(tableau: Tableau, eigenvalues: Array, start: str, history: Array) -> Array:
+    """Return what :class:`Deviations` holds, block by block, and write the first two before each step to ``history``.
+
+    It has no room for any step if they are not wanted.
+    """
     times = tableau.times
     h = times[:-1] - times[1:]
     excess = tableau.state - np.exp(h)
@@ -129,8 +154,8 @@ def _direct(tableau: Tableau, eigenvalues: Array, start: str) -> Deviations:
     padded.reshape(-1)[: len(eigenvalues)] = eigenvalues
     result = np.empty((len(padded), 4, LANES))
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda block: run(padded[block], *table, result[block]), range(len(padded))))
-    return Deviations(*np.swapaxes(result, 0, 1).reshape(4, -1)[:, : len(eigenvalues)])
+        list(pool.map(lambda block: run(padded[block], *table, history[block], result[block]), range(len(padded))))
+    return result
 
 
 def _decay(times: Array) -> Array:

@@ -196,9 +196,13 @@ def run(
     noise: Any,
     past_points: Any,
     past_scores: Any,
+    history: Any,
     result: Any,
 ) -> None:
-    """All steps for one block of ``LANES`` eigenvalues ``lam``; the names are those of the tableau."""
+    """All steps for one block of ``LANES`` eigenvalues ``lam``; the names are those of the tableau.
+
+    If ``history`` has a place for each step, the deviations before the step are written there.
+    """
     steps, stages = stage_state.shape
     noises, memory = noise.shape[1], past_points.shape[1]
     columns = 1 + memory + noises  # Y, r_0 … r_{P−1}, ξ_0 … ξ_{M−1}
@@ -224,6 +228,9 @@ def run(
             mean[lane] = -np.sqrt(decay[0, 0])
             mean_error[lane] = 2.0 * _ULP * abs(mean[lane])
     for k in range(steps):
+        if len(history) > 0:
+            _copy(history[k, 0], x)
+            _copy(history[k, 1], mean)
         _variance(vn, inverse_vn, lam, decay[k + 1])
         for p in range(memory):
             _variance(stage_v, past_inverse[p], lam, past_decay[k, p])

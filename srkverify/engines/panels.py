@@ -57,6 +57,21 @@ def squares(x: Memory, x_at: Lanes, d: Lanes, out: Memory) -> None:
 
 
 @kernel
+def weighted_squares(
+    x: Memory, x_at: Lanes, weights: Memory, weights_at: Lanes, d: Lanes, out: Memory, out_at: Lanes
+) -> None:
+    """Write Σ_j w_j x_j² to a row of ``out``, lane by lane."""
+    x, weights = x.since(x_at), weights.since(weights_at)
+
+    def term(j: Lanes, _: int) -> tuple[Lanes, Lanes]:
+        value = x.load(j * x.width)
+        return value * weights.load(j * x.width), value
+
+    (total,) = _sums([x.zeros()], d, term)
+    out.store(total, out_at)
+
+
+@kernel
 def expanded_logits(
     means: Memory,
     slopes: Memory,
@@ -141,6 +156,82 @@ def add_products(
 
 
 @kernel
+def add_products_twice(
+    matrix: Memory,
+    at: Lanes,
+    tiles: Lanes,
+    depth: Lanes,
+    x: Memory,
+    x_at: Lanes,
+    x_gap: Lanes,
+    out: Memory,
+    out_at: Lanes,
+    out_gap: Lanes,
+) -> None:
+    """Do ``add_products`` for two panels, the second one a gap behind the first: each entry is loaded once."""
+    matrix, x, out = matrix.since(at), x.since(x_at), out.since(out_at)
+    pair = [(x, out), (x.since(x_gap), out.since(out_gap))]
+    with loop(tiles) as tile:
+        first = tile * (TILE * x.width)
+        totals = [[Variable(out.load(first, r)) for r in range(TILE)] for _, out in pair]
+        with loop(depth) as j:
+            factors = [x.load(j * x.width) for x, _ in pair]
+            for r in range(TILE):
+                entry = matrix.scalar((tile * depth + j) * TILE + r).spread(x.width)
+                for factor, total in zip(factors, totals, strict=True):
+                    total[r].set(factor * entry + total[r].get())
+        for (_, out), total in zip(pair, totals, strict=True):
+            _rows(out, [value.get() for value in total], first)
+
+
+@kernel
+def whitened_distance(
+    means: Memory,
+    weights: Memory,
+    at: Lanes,
+    tiles: Lanes,
+    factor: Lanes,
+    x: Memory,
+    x_at: Lanes,
+    out: Memory,
+    out_at: Lanes,
+) -> None:
+    """Write Σ_j a_j (f x_j − m_j)² to a row of ``out``; the m_j and a_j of whole tiles begin at ``at``."""
+    means, weights, x = means.since(at), weights.since(at), x.since(x_at)
+    sums = [Variable(x.zeros()) for _ in range(TILE)]
+    with loop(tiles) as tile:
+        for r, total in enumerate(sums):
+            entry = tile * TILE + r
+            gap = x.load(entry * x.width) * factor - means.scalar(entry)
+            total.set(gap * weights.scalar(entry) * gap + total.get())
+    out.store((sums[0].get() + sums[1].get()) + (sums[2].get() + sums[3].get()), out_at)
+
+
+@kernel
+def whitened_pull(
+    means: Memory,
+    weights: Memory,
+    at: Lanes,
+    tiles: Lanes,
+    factor: Lanes,
+    x: Memory,
+    x_at: Lanes,
+    share: Memory,
+    share_at: Lanes,
+    out: Memory,
+    out_at: Lanes,
+) -> None:
+    """Write −r a_j (f x_j − m_j) to row j of ``out``, with r a row of ``share``; as ``whitened_distance``."""
+    means, weights, x, out = means.since(at), weights.since(at), x.since(x_at), out.since(out_at)
+    scale = share.load(share_at)
+    with loop(tiles) as tile:
+        for r in range(TILE):
+            entry = tile * TILE + r
+            gap = x.load(entry * x.width) * (factor * -1.0) + means.scalar(entry)
+            out.store(gap * weights.scalar(entry) * scale, entry * x.width)
+
+
+@kernel
 def pulls(
     matrix: Memory,
     at: Lanes,
@@ -201,6 +292,140 @@ def posterior(
     scale = scale * shrinks.scalar(stage)
     with loop(tiles * TILE) as i:
         shares.store(shares.load(i * width) * scale, i * width)
+
+
+@kernel
+def responsibilities(at: Lanes, tiles: Lanes, shares: Memory, peak: Memory, total: Memory) -> None:
+    """Turn logits, the rows of ``shares``, into r_i ∝ exp(logit); log Σ exp(logit) is ``peak`` + log ``total``.
+
+    The two are written at ``at``.
+    """
+    width = shares.width
+    rows = tiles * TILE
+    highest, sums = Variable(shares.zeros() - math.inf), Variable(shares.zeros())
+    with loop(rows) as i:
+        highest.set(highest.get().at_least(shares.load(i * width)))
+    with loop(rows) as i:
+        weight = exp_lanes(shares.load(i * width) - highest.get())
+        sums.set(sums.get() + weight)
+        shares.store(weight, i * width)
+    scale = 1.0 / sums.get()
+    with loop(rows) as i:
+        shares.store(shares.load(i * width) * scale, i * width)
+    peak.store(highest.get(), at)
+    total.store(sums.get(), at)
+
+
+def _gaps(diagonal: bool) -> Callable[..., None]:
+    def write(
+        back: Memory,
+        weights: Memory,
+        at: Lanes,
+        depth: Lanes,
+        factor: Lanes,
+        x: Memory,
+        x_at: Lanes,
+        mean: Memory,
+        mean_at: Lanes,
+        root: Memory,
+        root_at: Lanes,
+        tiles: Lanes,
+        out: Memory,
+        out_at: Lanes,
+        total: Memory,
+        total_at: Lanes,
+    ) -> None:
+        back, weights, x = back.since(at), weights.since(at), x.since(x_at)
+
+        def own(tile: Lanes, r: int) -> Lanes:
+            entry, value = tile * depth * TILE + r, x.load(tile * (TILE * x.width), r)
+            if diagonal:
+                return value * (weights.scalar(entry) * -1.0) + back.scalar(entry)
+            return (value * -1.0 + back.scalar(entry)) * factor
+
+        _write_gaps(own, mean.since(mean_at), root.load(root_at), tiles, out.since(out_at), total.since(total_at))
+
+    return write
+
+
+def _write_gaps(
+    own: Callable[[Lanes, int], Lanes], mean: Memory, scale: Lanes, tiles: Lanes, out: Memory, total: Memory
+) -> None:
+    start = tiles * 0
+    sums = Variable(total.load(start))
+    with loop(tiles) as tile:
+        first = tile * (TILE * out.width)
+        for r in range(TILE):
+            gap = (own(tile, r) - mean.load(first, r)) * scale
+            sums.set(gap * gap + sums.get())
+            out.store(gap, first, r)
+    total.store(sums.get(), start)
+
+
+# Write ρ (s_i − s) to the panel at ``out`` and add its squared length to ``total``. s is ``mean``, ρ ``root``, and s_i
+# the score of one component at x: b_j − a_j x_j, or (b_j − x_j) f; b_j, a_j are every ``depth``-th tile from ``at`` on.
+diagonal_gaps, isotropic_gaps = kernel(_gaps(True)), kernel(_gaps(False))
+
+
+@kernel
+def gaps(
+    own: Memory,
+    own_at: Lanes,
+    mean: Memory,
+    mean_at: Lanes,
+    root: Memory,
+    root_at: Lanes,
+    tiles: Lanes,
+    out: Memory,
+    out_at: Lanes,
+    total: Memory,
+    total_at: Lanes,
+) -> None:
+    """Do the same for scores s_i that are in memory; ``out`` may be the same panel."""
+    own = own.since(own_at)
+
+    def value(tile: Lanes, r: int) -> Lanes:
+        return own.load(tile * (TILE * own.width), r)
+
+    _write_gaps(value, mean.since(mean_at), root.load(root_at), tiles, out.since(out_at), total.since(total_at))
+
+
+@kernel
+def add_inner(
+    rows: Memory, at: Lanes, tiles: Lanes, stride: Lanes, d: Lanes, x: Memory, x_at: Lanes, out: Memory, out_at: Lanes
+) -> None:
+    """Add Σ_j y_ij x_j, j < d, to row i of ``out``, lane by lane: the y_i are panels of ``stride`` rows."""
+    rows, x, out = rows.since(at), x.since(x_at), out.since(out_at)
+    with loop(tiles) as tile:
+
+        def term(j: Lanes, r: int) -> tuple[Lanes, Lanes]:
+            return rows.load(((tile * TILE + r) * stride + j) * x.width), x.load(j * x.width)
+
+        first = tile * (TILE * x.width)
+        _rows(out, _sums([out.load(first, r) for r in range(TILE)], d, term), first)
+
+
+@kernel
+def add_combination(
+    rows: Memory,
+    at: Lanes,
+    count: Lanes,
+    stride: Lanes,
+    weights: Memory,
+    weights_at: Lanes,
+    tiles: Lanes,
+    out: Memory,
+    out_at: Lanes,
+) -> None:
+    """Add Σ_i w_i y_i to ``tiles`` of a panel, lane by lane: the y_i are panels of ``stride`` rows."""
+    rows, weights, out = rows.since(at), weights.since(weights_at), out.since(out_at)
+    with loop(tiles) as tile:
+        first = tile * (TILE * out.width)
+
+        def term(i: Lanes, r: int) -> tuple[Lanes, Lanes]:
+            return rows.load(i * stride * out.width + first, r), weights.load(i * out.width)
+
+        _rows(out, _sums([out.load(first, r) for r in range(TILE)], count, term), first)
 
 
 @kernel

@@ -205,12 +205,12 @@ draw_group_apart = jit(draw_group.py_func)  # the same, compiled by itself: for 
 
 
 @jit
-def draw_uniforms(seed: Any, particle: Any, group: Any, spare: Any, out: Any) -> None:
-    """Write one uniform in (0, 1) of 52 bits for each of LANES particles, by which its component is chosen."""
+def draw_uniforms(seed: Any, particle: Any, step: Any, stream: Any, group: Any, spare: Any, out: Any, at: Any) -> None:
+    """Write one uniform in (0, 1) of 52 bits for each of LANES particles to ``out[at:]``."""
     words, _ = spare
-    _words(seed, particle, START, LABEL, group, words, 0)
+    _words(seed, particle, step, stream, group, words, 0)
     for lane in range(LANES):
-        out[lane] = ((words[lane] << 20) + (words[LANES + lane] >> 12) + 0.5) * 2.0**-52
+        out[at + lane] = ((words[lane] << 20) + (words[LANES + lane] >> 12) + 0.5) * 2.0**-52
 
 
 @jit

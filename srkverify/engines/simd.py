@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numba as nb
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 BYTES = 64  # of a vector
 _FLAGS = ("contract", "nsz", "arcp")  # what may be done to real operations
@@ -284,3 +286,66 @@ def kernel(write: Callable[..., Lanes | None], returns: Any = types.void) -> Any
     typed.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
     typed.__name__ = write.__name__
     return intrinsic(typed)
+
+
+def _array_at(element: Any) -> Any:
+    """Return a function of compiled code: the C-contiguous array of a shape that begins at an address."""
+
+    @intrinsic
+    def array_at(typing_context: Any, address: Any, shape: Any) -> Any:
+        kind = types.Array(element, len(shape), "C")
+
+        def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            first, given = values
+            lengths = [
+                context.cast(builder, length, own, types.intp)
+                for length, own in zip(cgutils.unpack_tuple(builder, given), shape.types, strict=True)
+            ]
+            itemsize = ir.Constant(_I64, element.bitwidth // 8)
+            strides = [itemsize]
+            for length in lengths[:0:-1]:
+                strides.insert(0, builder.mul(strides[0], length))
+            result = context.make_array(kind)(context, builder)
+            data = builder.inttoptr(first, context.get_data_type(element).as_pointer())
+            populate_array(result, data=data, shape=lengths, strides=strides, itemsize=itemsize, meminfo=None)
+            return result._getvalue()
+
+        return kind(types.int64, shape), code
+
+    return array_at
+
+
+floats, integers = _array_at(types.float64), _array_at(types.int64)
+
+
+@intrinsic
+def _flat(typing_context: Any, address: Any) -> Any:
+    """Return the array of float64 that begins at an address, of unknown length."""
+    kind = types.Array(types.float64, 1, "C")
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        itemsize = ir.Constant(_I64, 8)
+        result = context.make_array(kind)(context, builder)
+        data = builder.inttoptr(values[0], _F64.as_pointer())
+        length = [ir.Constant(_I64, 2**60)]
+        populate_array(result, data=data, shape=length, strides=[itemsize], itemsize=itemsize, meminfo=None)
+        return result._getvalue()
+
+    return kind(types.int64), code
+
+
+flat: Any = _flat
+
+
+def addresses(arrays: Any) -> Any:
+    """Return a named tuple of arrays and integers as one record, in which an array is its address.
+
+    A record is passed to a function as one pointer; a tuple of dozens of arrays is passed as hundreds of numbers, and
+    compiling that takes longer than all the rest. Functions get the arrays back by :data:`floats` and
+    :data:`integers`; the caller keeps them alive.
+    """
+    record = np.zeros(1, [(name, np.int64) for name in arrays._fields])[0]
+    for name, value in zip(arrays._fields, arrays, strict=True):
+        assert not isinstance(value, np.ndarray) or (value.flags.c_contiguous and value.itemsize == 8), name
+        record[name] = value.ctypes.data if isinstance(value, np.ndarray) else value
+    return record

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from srkverify import _check
 from srkverify._check import Array
@@ -152,6 +152,13 @@ class GaussianMixture:
             bases = matrix[None] if self.bases is None else matrix @ self.bases
         return self._replaced(self.means @ matrix.T, self.variances, bases)
 
+    def in_common_basis(self) -> tuple[GaussianMixture, Array | None]:
+        """Return the law of Qᵀ X and Q (d, d), if all components share a full eigenbasis Q; else this law and None."""
+        if self.bases is None or len(self.bases) > 1:
+            return self, None
+        basis = self.bases[0]
+        return self._replaced(self.means @ basis, self.variances, None), basis
+
     def log_density(self, x: ArrayLike, time: float = 0.0) -> Array:
         """Return log q_t(x) in nats, of shape (n,) for x of shape (n, d) and () for (d,).
 
@@ -167,6 +174,17 @@ class GaussianMixture:
         for rows in law._slices(len(x)):
             result[rows] = law._components(x[rows])[0]
         return result.reshape(shaped.shape[:-1])
+
+    def likeliest_component(self, x: ArrayLike, time: float = 0.0) -> NDArray[np.int64]:
+        """Return the index of the component that each x (n, d) is most likely from at ``time``, (n,).
+
+        Raises
+        ------
+        ValueError
+            As ``log_density``.
+        """
+        law, x = self._with_density(time), _arguments.points("x", x, self.dimension).reshape(-1, self.dimension)
+        return np.concatenate([law._components(x[rows])[1].argmax(axis=0)[:, 0] for rows in law._slices(len(x))])
 
     def score(self, x: ArrayLike, time: float = 0.0) -> Array:
         """Return the score ∇log q_t(x), of the shape of x: (n, d) or (d,).
