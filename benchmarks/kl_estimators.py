@@ -11,6 +11,7 @@ reports of a perfect sampler, and so the least KL that it can tell from none.
 from __future__ import annotations
 
 import time
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -231,6 +232,7 @@ def parse() -> tuple[Namespace, _command.Parser]:
 def main() -> int:
     """Print the table, and below it what it leaves out."""
     given, parser = parse()
+    warnings.simplefilter("ignore", sv.UnreliableEstimateWarning)  # such an estimate shows an infinite error
     print(line(HEADER))
     print(line(tuple("-" * width if i in NAMES else f"{'-' * (width - 1)}:" for i, width in enumerate(WIDTHS))))
     remarks = Remarks()
