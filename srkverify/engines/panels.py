@@ -15,6 +15,10 @@ from srkverify.engines.vecmath import exp_lanes
 
 TILE = 4
 
+# Logits so far below the highest (float64, float32) have weight 0. What is left out cannot be seen in a sum, and what
+# is left is large enough for its products to be normal numbers: arithmetic on others is a hundred times slower.
+_LOWEST = (-500.0, -60.0)
+
 
 def _sums(start: list[Lanes], count: Lanes, term: Callable[[Lanes, int], tuple[Lanes, Lanes]]) -> list[Lanes]:
     """Return, for each row r of a tile, the sum over j < count of the product of the two factors ``term(j, r)``."""
@@ -256,6 +260,11 @@ def pulls(
             out.store(value * factor + out.load(first, r), first, r)
 
 
+def _weight(logit: Lanes) -> Lanes:
+    """e^logit, 0 if that is tiny."""
+    return exp_lanes(logit).zero_where_below(logit, _LOWEST[logit.single])
+
+
 @kernel
 def posterior(
     factors: Memory, shrinks: Memory, at: Lanes, stage: Lanes, tiles: Lanes, shares: Memory, pull: Memory
@@ -279,7 +288,7 @@ def posterior(
     peak = highest.get().part(0, width).at_least(highest.get().part(width, width))
     total, pulled = Variable(nothing), Variable(nothing)
     with loop(pairs) as i:
-        weight = exp_lanes(both(i) - peak.joined(peak))
+        weight = _weight(both(i) - peak.joined(peak))
         factor = factors.scalar(i * 2).spread(width).joined(factors.scalar(i * 2 + 1).spread(width))
         share = weight * factor
         total.set(total.get() + weight)

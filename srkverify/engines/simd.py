@@ -180,6 +180,11 @@ class Lanes:
         below = self.builder.fcmp_ordered("<", self.value, value)
         return Lanes(self.builder, self.builder.select(below, value, self.value))
 
+    def zero_where_below(self, other: Lanes, bound: float) -> Lanes:
+        """Return each lane, or 0 where that of ``other`` is less than ``bound``."""
+        below = self.builder.fcmp_ordered("<", other.value, other.like(bound))
+        return Lanes(self.builder, self.builder.select(below, self.like(0.0), self.value))
+
     def any_below(self, bound: int) -> Lanes:
         """Return a scalar bool: whether some integer lane is less than ``bound``."""
         flags = self.builder.icmp_unsigned("<", self.value, self.like(bound))
