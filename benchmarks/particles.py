@@ -54,10 +54,11 @@ Job = Callable[[int], object]  # from the number of the call
 
 @jit
 def many_normals(seed: Any, groups: Any, out: Any, width: Any, spare: Any) -> None:
-    """Draw groups of normals."""
+    """Draw groups of normals, an even number, two at a time as the engine does."""
     size = rng.GROUP * width
-    for i in range(groups):
-        rng.draw_group(seed, i * width, 0, 0, 0, out, i % GROUPS_KEPT * size, width, spare)
+    for i in range(0, groups, 2):
+        at = i % GROUPS_KEPT * size
+        rng.draw_two_groups(seed, 0, 0, 0, i, 0, i + 1, out, at, at + size, width, spare)
 
 
 @kernel
@@ -86,7 +87,7 @@ def many_products(matrix: Any, tiles: Any, depth: Any, x: Any, out: Any, times: 
 def floor_jobs(dtype: str) -> dict[tuple[Any, ...], tuple[Job, int]]:
     """Return the jobs of one thread that measure the floor, and how many normals, … each makes."""
     width = rng.vector_width(np.dtype(dtype))
-    groups, sweeps = FLOOR_UNITS // (rng.GROUP * width), FLOOR_UNITS // EXPONENTIALS
+    groups, sweeps = FLOOR_UNITS // (2 * rng.GROUP * width) * 2, FLOOR_UNITS // EXPONENTIALS
 
     def normals(_: int) -> None:
         out = np.empty(GROUPS_KEPT * rng.GROUP * width, dtype)

@@ -21,23 +21,36 @@ from srkverify.engines.simd import BYTES, inlined, jit
 
 
 @inlined
-def _draw(table: Any, seed: Any, particle: Any, step: Any, group: Any, scratch: Any) -> None:
-    """Write the noises of one group of coordinates of a panel to ``scratch.noise``."""
-    noise, draw = scratch.noise, scratch.draw
+def _draw(table: Any, seed: Any, particle: Any, step: Any, first: Any, groups: Any, scratch: Any) -> None:
+    """Write the noises of ``groups`` groups of coordinates of a panel, from ``first`` on, to ``scratch.noise``."""
+    noise, draw, noises = scratch.noise, scratch.draw, table.noises
     width, _, _ = sizes(scratch)
     size = rng.GROUP * width
+    stride = scratch.groups * size
     if not table.coupled:
-        for m in range(table.noises):
-            rng.draw_group(seed, particle, step, m, group, noise, m * size, width, scratch.spare)
+        # two at a time, group by group, then noise by noise
+        m = g = 0
+        for _ in range(noises * groups // 2):
+            n, h = (m, g + 1) if g + 1 < groups else (m + 1, 0)
+            at, then_at = m * stride + g * size, n * stride + h * size
+            rng.draw_two_groups(
+                seed, particle, step, m, first + g, n, first + h, noise, at, then_at, width, scratch.spare
+            )
+            m, g = (n, h + 1) if h + 1 < groups else (n + 1, 0)
+        if m < noises:
+            at = m * stride + g * size
+            rng.draw_group(seed, particle, step, m, first + g, noise, at, width, scratch.spare)
         return
-    for at in range(table.noises * size):
-        noise[at] = 0.0
-    for s in range(table.offsets[step], table.offsets[step + 1]):
-        for b in range(table.weights.shape[2]):
-            rng.draw_group_apart(seed, particle, s, b, group, draw, np.int64(0), width, scratch.spare)
-            for m in range(table.noises):
-                for at in range(size):
-                    noise[m * size + at] += table.weights[s, m, b] * draw[at]
+    for m in range(noises):
+        for at in range(m * stride, m * stride + groups * size):
+            noise[at] = 0.0
+    for g in range(groups):
+        for s in range(table.offsets[step], table.offsets[step + 1]):
+            for b in range(table.weights.shape[2]):
+                rng.draw_group_apart(seed, particle, s, b, first + g, draw, np.int64(0), width, scratch.spare)
+                for m in range(noises):
+                    for at in range(size):
+                        noise[m * stride + g * size + at] += table.weights[s, m, b] * draw[at]
 
 
 @inlined
@@ -64,31 +77,28 @@ def _used(table: Any, step: Any, row: Any) -> Any:
 
 @inlined
 def _start_row(
-    table: Any, scratch: Any, step: Any, row: Any, out: Any, state: Any, panel: Any, shift: Any, size: Any
+    table: Any, scratch: Any, step: Any, row: Any, out: Any, state: Any, panel: Any, shift: Any, size: Any, tiles: Any
 ) -> None:
-    """Write what is known of a row of the tableau, for one group of coordinates: state, noises and earlier steps."""
+    """Write what is known of a row of the tableau, for some coordinates: state, noises and earlier steps."""
     width, _, _ = sizes(scratch)
     rows, memory = table.past.shape[1:3]
     flat = step * rows + row
     terms, at = table.terms[flat], flat * (1 + table.noises)
+    noise, stride, count = scratch.noise, scratch.groups * rng.GROUP * width, tiles * panels.TILE
     if terms == 0:
-        panels.mix_none(scratch.panels, out, table.own, at, scratch.panels, state, scratch.noise)
+        panels.mix_none(scratch.panels, out, table.own, at, scratch.panels, state, noise, stride, tiles)
     elif terms == 1:
-        panels.mix_one(scratch.panels, out, table.own, at, scratch.panels, state, scratch.noise)
+        panels.mix_one(scratch.panels, out, table.own, at, scratch.panels, state, noise, stride, tiles)
     else:
-        panels.mix_two(scratch.panels, out, table.own, at, scratch.panels, state, scratch.noise)
+        panels.mix_two(scratch.panels, out, table.own, at, scratch.panels, state, noise, stride, tiles)
     for m in range(2, terms):
-        panels.add(scratch.panels, out, table.own[at + 1 + m], scratch.noise, m * rng.GROUP * width, panels.TILE)
+        panels.add(scratch.panels, out, table.own[at + 1 + m], noise, m * stride, count)
     for p in range(memory):
         at = _place(table, panel, table.made[step] - 1 - p, size) + shift
         if table.past[step, row, p, 0] != 0.0:
-            panels.add(
-                scratch.panels, out, table.past[step, row, p, 0], scratch.panels, scratch.points + at, panels.TILE
-            )
+            panels.add(scratch.panels, out, table.past[step, row, p, 0], scratch.panels, scratch.points + at, count)
         if table.past[step, row, p, 1] != 0.0:
-            panels.add(
-                scratch.panels, out, table.past[step, row, p, 1], scratch.panels, scratch.scores + at, panels.TILE
-            )
+            panels.add(scratch.panels, out, table.past[step, row, p, 1], scratch.panels, scratch.scores + at, count)
 
 
 @jit
@@ -113,13 +123,14 @@ def _step_panel(
     width, c, d = sizes(scratch)
     stages, size = table.past.shape[1] - 1, d * width
     state = panel * size
-    for group in range(d // rng.GROUP):
-        shift = group * rng.GROUP * width
-        _draw(table, seed, particle, step, first_group + group, scratch)
+    for begin in range(0, d // rng.GROUP, scratch.groups):
+        groups = min(scratch.groups, d // rng.GROUP - begin)
+        shift = begin * rng.GROUP * width
+        _draw(table, seed, particle, step, first_group + begin, groups, scratch)
         for row in range(stages + 1):
             if _used(table, step, row):
                 out = _row_at(table, scratch, step, row, panel, size)
-                _start_row(table, scratch, step, row, out + shift, state + shift, panel, shift, size)
+                _start_row(table, scratch, step, row, out + shift, state + shift, panel, shift, size, groups)
     for stage in range(stages):
         if not table.evaluated[step, stage]:
             continue

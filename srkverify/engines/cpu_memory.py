@@ -22,6 +22,7 @@ EXPANDED, ISOTROPIC, DIAGONAL, FULL = range(4)
 
 _CACHE = 1 << 17  # bytes of panels in a block
 _MOST_PANELS = 64
+_MOST_GROUPS = 16  # of coordinates whose noises are drawn at a time
 _NEVER = -1e30  # log weight of the components that fill up a tile
 
 Real = NDArray[np.floating[Any]]
@@ -102,8 +103,9 @@ class Scratch(NamedTuple):
     shares : (C, width) logits, then posterior weights of a panel's particles.
     pull : (1 or D, width) what multiplies minus the point in its score.
     whitened : (c, D, width) Σ_i^{−1} (x − m_i) in the eigenbases, if FULL.
-    noise : (M, 4, width) of one group of coordinates.
-    draw : (4, width) one draw of it.
+    groups : of coordinates, G, whose noises are drawn at a time.
+    noise : (M, 4·G, width) of these.
+    draw : (4, width) one draw of one group.
     panels : states of a block, from ``points`` on the stages' points and from ``scores`` on their scores.
     spare, uniforms : memory for the random numbers.
     """
@@ -121,6 +123,7 @@ class Scratch(NamedTuple):
     shares: Real
     pull: Real
     whitened: Real
+    groups: int
     noise: Real
     draw: Real
     panels: Real
@@ -243,6 +246,7 @@ def make_scratch(law: Law, table: Table, dtype: Any) -> Scratch:
     bytes_a_panel = (1 + (2 * kept if memory else 0)) * d * width * np.dtype(dtype).itemsize
     count = int(np.clip(_CACHE // bytes_a_panel, 1, _MOST_PANELS))
     places = count * kept if memory else kept
+    groups = min(d // rng.GROUP, _MOST_GROUPS)
 
     def room(*shape: int) -> Real:
         return aligned(shape, dtype)
@@ -262,7 +266,8 @@ def make_scratch(law: Law, table: Table, dtype: Any) -> Scratch:
         shares=room(c, width),
         pull=room(d if diagonal else 1, width),
         whitened=room(components, d, width) if full else room(),
-        noise=room(max(table.noises, 1), rng.GROUP, width),
+        groups=groups,
+        noise=room(max(table.noises, 1), groups, rng.GROUP, width),
         draw=room(rng.GROUP, width),
         panels=room(count + 2 * places, d, width),
         points=count * d * width,

@@ -446,16 +446,28 @@ def add(out: Memory, out_at: Lanes, factor: Lanes, x: Memory, x_at: Lanes, rows:
 
 
 def _mixture(terms: int) -> Callable[..., None]:
-    def mix(out: Memory, out_at: Lanes, coefficients: Memory, at: Lanes, x: Memory, x_at: Lanes, noise: Memory) -> None:
+    def mix(
+        out: Memory,
+        out_at: Lanes,
+        coefficients: Memory,
+        at: Lanes,
+        x: Memory,
+        x_at: Lanes,
+        noise: Memory,
+        stride: Lanes,
+        tiles: Lanes,
+    ) -> None:
         values = [coefficients.scalar(at + i) for i in range(terms + 1)]
-        for r in range(TILE):
-            total = x.load(x_at, r) * values[0]
-            for i in range(terms):
-                total = noise.load(at * 0, i * TILE + r) * values[i + 1] + total
-            out.store(total, out_at, r)
+        with loop(tiles) as tile:
+            first = tile * (TILE * x.width)
+            for r in range(TILE):
+                total = x.load(x_at + first, r) * values[0]
+                for i in range(terms):
+                    total = noise.load(stride * i + first, r) * values[i + 1] + total
+                out.store(total, out_at + first, r)
 
     return mix
 
 
-# Write c_0 x + c_1 ξ_0 + … to four rows of ``out``; the noises ξ_m are panels of four rows.
+# Write c_0 x + c_1 ξ_0 + … to ``tiles`` of ``out``; noise ξ_m begins at m times ``stride``.
 mix_none, mix_one, mix_two = (kernel(_mixture(terms)) for terms in range(3))

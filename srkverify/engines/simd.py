@@ -133,20 +133,25 @@ class Lanes:
         return Lanes(self.builder, self.builder.bitcast(self.value, self._as(_F32 if self.single else _F64)))
 
     def narrow(self) -> Lanes:
-        """Return the low halves of 64-bit integers."""
-        return Lanes(self.builder, self.builder.trunc(self.value, self._as(_I32)))
+        """Return the low halves of 64-bit integers: of each 16, the first and the last 8 in turn."""
+        # In this order, and written so, two operations narrow two vectors; to truncate each and join them takes five.
+        firsts = [self.part(i, 8) & 0xFFFFFFFF for i in range(0, self.count, 16)]
+        lasts = [self.part(i + 8, 8) << 32 for i in range(0, self.count, 16)]
+        both = joined([first | last for first, last in zip(firsts, lasts, strict=True)])
+        return Lanes(self.builder, self.builder.bitcast(both.value, ir.VectorType(_I32, self.count)))
 
-    def reals(self) -> Lanes:
-        """Return integers below 2³² as reals of the same size."""
+    def reals(self, plus: float = 0.0) -> Lanes:
+        """Return integers below 2³² as reals of the same size, plus 0 or ½."""
         if self.single:
-            return Lanes(self.builder, self.builder.uitofp(self.value, self._as(_F32)))
+            value = Lanes(self.builder, self.builder.uitofp(self.value, self._as(_F32)))
+            return value + plus if plus else value
         # processors without AVX-512 convert no 64-bit integers: put them into the mantissa of 2^52
-        return (self | (0x433 << 52)).floats() - 2.0**52
+        return (self | (0x433 << 52)).floats() - (2.0**52 - plus)
 
-    def plus_index(self) -> Lanes:
-        """Return integer lanes, each with its index added."""
-        index = [ir.Constant(self.element, i) for i in range(self.count)]
-        return self + Lanes(self.builder, ir.Constant(self.value.type, index))
+    def plus(self, numbers: Sequence[int]) -> Lanes:
+        """Return integer lanes, each with its number added."""
+        added = [ir.Constant(self.element, number) for number in numbers]
+        return self + Lanes(self.builder, ir.Constant(self.value.type, added))
 
     def halves(self, *, high: bool) -> Lanes:
         """Return 64-bit integers with both halves replaced by the high, or the low, one."""
@@ -185,9 +190,14 @@ class Lanes:
         below = self.builder.fcmp_ordered("<", other.value, other.like(bound))
         return Lanes(self.builder, self.builder.select(below, self.like(0.0), self.value))
 
-    def any_below(self, bound: int) -> Lanes:
-        """Return a scalar bool: whether some integer lane is less than ``bound``."""
-        flags = self.builder.icmp_unsigned("<", self.value, self.like(bound))
+    def any_below(self, bound: float) -> Lanes:
+        """Return a scalar bool: whether some real lane is less than ``bound``."""
+        if self.count * (4 if self.single else 8) > BYTES:  # a minimum costs less than a comparison
+            half = self.count // 2
+            first, last = self.part(0, half).value, self.part(half, half).value
+            less = self.builder.fcmp_ordered("<", first, last)
+            return Lanes(self.builder, self.builder.select(less, first, last)).any_below(bound)
+        flags = self.builder.fcmp_ordered("<", self.value, self.like(bound))
         packed = self.builder.bitcast(flags, ir.IntType(self.count))
         return Lanes(self.builder, self.builder.icmp_unsigned("!=", packed, ir.Constant(packed.type, 0)))
 
@@ -253,6 +263,13 @@ def loop(count: Lanes) -> Iterator[Lanes]:
     """Emit what the body emits as a loop over 0, …, count − 1."""
     with cgutils.for_range(count.builder, count.value) as found:
         yield Lanes(count.builder, found.index)
+
+
+def joined(vectors: Sequence[Lanes]) -> Lanes:
+    """Return the lanes of all vectors, whose number is a power of two."""
+    if len(vectors) == 1:
+        return vectors[0]
+    return joined([a.joined(b) for a, b in zip(vectors[::2], vectors[1::2], strict=True)])
 
 
 def polynomial(x: Lanes, coefficients: Sequence[float]) -> Lanes:

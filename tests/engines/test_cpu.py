@@ -58,6 +58,12 @@ def test_sizes_that_do_and_do_not_fill_tiles(kind, components, dimension):
     assert_is_the_reference(mixture(kind, components, dimension), sv.schemes.srk(TIMES), particles=9)
 
 
+@pytest.mark.parametrize("scheme", ["ddpm", "srk"])
+@pytest.mark.parametrize("dimension", [12, 64, 66, 140])
+def test_noises_are_drawn_for_some_coordinates_at_a_time(scheme, dimension):
+    assert_is_the_reference(mixture("diagonal", 2, dimension), sv.schemes.SCHEMES[scheme](TIMES), particles=9)
+
+
 def test_components_of_weight_zero_are_left_out():
     target = sv.GaussianMixture([0.0, 0.3, 0.7, 0.0], np.arange(8.0).reshape(4, 2), [0.1, 0.2, 0.3, 0.4])
     assert_is_the_reference(target, sv.schemes.srk(TIMES))
@@ -115,12 +121,13 @@ def test_any_table(data, stages, noises, memory, kind):
     assert_is_the_reference(mixture(kind, 2, 3), tableau, particles=5)
 
 
-def test_coupled_noise_is_the_brownian_paths():
-    target, tableau = mixture("diagonal"), sv.schemes.srk_martingale(TIMES)
+@pytest.mark.parametrize("dimension", [5, 70])
+def test_coupled_noise_is_the_brownian_paths(dimension):
+    target, tableau = mixture("diagonal", dimension=dimension), sv.schemes.srk_martingale(TIMES)
     fine = sv.schedules.refined(TIMES, 3)
     path = sv.sample(target, tableau, 10, 4, return_path=True, path_times=fine)
     offsets, weights = brownian.noise_weights(tableau, fine)
-    parts = np.array([[rng.normals(4, 10, 5, s, b) for b in range(3)] for s in range(len(fine) - 1)])
+    parts = np.array([[rng.normals(4, 10, dimension, s, b) for b in range(3)] for s in range(len(fine) - 1)])
     noise = np.array(
         [
             np.einsum("smb,sbnd->mnd", weights[offsets[k] : offsets[k + 1]], parts[offsets[k] : offsets[k + 1]])

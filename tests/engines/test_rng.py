@@ -109,6 +109,24 @@ def test_tails_have_their_second_word():
     assert np.hypot(*got[3, :2]) > np.sqrt(-2.0 * np.log(2.0**-20)) - 1e-6
 
 
+@jit
+def write_two(seed, particle, step, first, second, out, width, spare):
+    (m, g), (n, h) = first, second
+    rng.draw_two_groups(seed, particle, step, m, g, n, h, out, 0, len(out) // 2, width, spare)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("first", "second"), [((0, 0), (0, 1)), ((2, 5), (0, 0))])  # stream and group
+def test_two_draws_at_a_time_are_those_draws(dtype, first, second):
+    particle = rare_particle(seed=5, step=9) - 3  # a tail to mend in stream 0, group 0
+    width = rng.vector_width(np.dtype(dtype))
+    out = np.zeros(2 * rng.GROUP * width, dtype)
+    write_two(5, particle, 9, first, second, out, width, rng.make_spare())
+    for got, (stream, group) in zip(out.reshape(2, rng.GROUP, width), (first, second), strict=True):
+        one = rng.normals(5, width, 4 * group + 4, 9, stream, first_particle=particle, dtype=dtype)[:, 4 * group :]
+        np.testing.assert_allclose(got, one.T, rtol=0, atol=20 * np.finfo(dtype).eps)
+
+
 @kernel
 def write_radii(words: Memory, out: Memory, at: Lanes) -> None:
     out.store(rng._radius(words.load(at), rng._DOUBLE), at)
