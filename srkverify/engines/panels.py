@@ -55,8 +55,15 @@ def distances(means: Memory, at: Lanes, tiles: Lanes, d: Lanes, x: Memory, x_at:
 @kernel
 def squares(x: Memory, x_at: Lanes, d: Lanes, out: Memory) -> None:
     """Write Σ_j x_j² to the first row of ``out``."""
-    x = x.since(x_at)
-    (total,) = _sums([x.zeros()], d, lambda j, _: (x.load(j * x.width), x.load(j * x.width)))
+
+    def term(row: Lanes) -> tuple[Lanes, Lanes]:
+        return x.load(x_at + row * x.width), x.load(x_at + row * x.width)
+
+    # Four sums at a time, for one alone would wait for itself at each row; then the rest.
+    whole = d >> 2
+    first, second, third, fourth = _sums([x.zeros()] * 4, whole, lambda j, r: term(j * 4 + r))
+    total = (first + second) + (third + fourth)
+    (total,) = _sums([total], d - whole * 4, lambda j, _: term(whole * 4 + j))
     out.store(total, x_at * 0)
 
 
