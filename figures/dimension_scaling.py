@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -17,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from figures import style
+from figures import _panels, style
+from figures._panels import along, limits
 
 Row = dict[str, Any]
 _COLUMNS = 3
@@ -93,8 +91,8 @@ def draw(rows: Sequence[Row], view: View) -> Figure:
     )
     figure.suptitle(title, fontsize=9.0, x=0.012, ha="left")
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    across = _limits([_abscissa(row, view) for row in shown])
-    up = _with_room(_limits([row["nfe"] for row in shown]), shown, view, across)
+    across = limits([_abscissa(row, view) for row in shown])
+    up = _with_room(limits([row["nfe"] for row in shown]), shown, view, across)
     for index, axes in enumerate(panels):
         if index >= len(families):
             axes.set_visible(False)
@@ -119,15 +117,9 @@ def _panel(
     across: tuple[float, float],
     up: tuple[float, float],
 ) -> None:
-    axes.set(xscale="log", yscale="log", xlim=across, ylim=up)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(10.0, numticks=12))
-        axis.set_minor_locator(NullLocator())
-        axis.set_minor_formatter(NullFormatter())
+    _panels.log_axes(axes, across, up)
     if view is ACCURACY and len(places := sorted({_abscissa(row, view) for row in rows})) <= 5:
         axes.set_xticks(places, [f"{place:.3g}" for place in places])
-    axes.grid(True, color="#e6e6e6", linewidth=0.5)
-    axes.set_axisbelow(True)
     _slopes(axes, rows, view)
     for scheme in schemes:
         points = sorted((_abscissa(row, view), row) for row in rows if row["scheme"] == scheme)
@@ -147,8 +139,7 @@ def _panel(
 
 def _slopes(axes: Axes, rows: Sequence[Row], view: View) -> None:
     """Draw the bound's slope from the dearest first point, and the reference slopes where there are no data."""
-    line: dict[str, Any] = {"color": style.REFERENCE, "linewidth": 0.9, "linestyle": (0, (4, 2)), "zorder": 2}
-    text: dict[str, Any] = {"fontsize": 7.5, "color": "#555555"}
+    line, text = {**_panels.REFERENCE_LINE, "zorder": 2}, _panels.NOTE
     slope, label = view.bound
     left = min(_abscissa(row, view) for row in rows)
     start = max(row["nfe"] for row in rows if _abscissa(row, view) == left)
@@ -156,7 +147,7 @@ def _slopes(axes: Axes, rows: Sequence[Row], view: View) -> None:
     axes.plot([left, end], [start, start * (end / left) ** slope], **line)
     plain = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # the line may pass behind the words
     axes.annotate(label, (0.03, 0.97), xycoords="axes fraction", va="top", bbox=plain, **text)
-    begin, end = (_along(axes.get_xlim(), fraction) for fraction in _FAN)
+    begin, end = (along(axes.get_xlim(), fraction) for fraction in _FAN)
     low = axes.get_ylim()[0] * 1.5
     for slope, label in view.slopes:
         high = low * (end / begin) ** slope
@@ -164,15 +155,11 @@ def _slopes(axes: Axes, rows: Sequence[Row], view: View) -> None:
         axes.annotate(label, (end, high), xytext=(3, 0), textcoords="offset points", va="center", **text)
 
 
-def _along(limits: tuple[float, float], fraction: float) -> float:
-    return float(limits[0] * (limits[1] / limits[0]) ** fraction)
-
-
 def _with_room(
     up: tuple[float, float], rows: Sequence[Row], view: View, across: tuple[float, float]
 ) -> tuple[float, float]:
     """Lower the limits until the reference slopes fit below the data."""
-    begin, end = (_along(across, fraction) for fraction in _FAN)
+    begin, end = (along(across, fraction) for fraction in _FAN)
     nearby = [row["nfe"] for row in rows if _abscissa(row, view) >= begin] or [up[0]]
     height = 1.5 * (end / begin) ** max(slope for slope, _ in view.slopes)
     return min(up[0], min(nearby) / (2.0 * height)), up[1]
@@ -187,21 +174,12 @@ def _legend(schemes: Sequence[str], rows: Sequence[Row]) -> list[Line2D]:
         handles.append(
             Line2D([], [], color="#444444", marker="o", mfc="white", linestyle="", label="extrapolated in K")
         )
-    handles.append(
-        Line2D([], [], color=style.REFERENCE, linewidth=0.9, linestyle=(0, (4, 2)), label="reference slopes")
-    )
+    handles.append(Line2D([], [], **_panels.REFERENCE_LINE, label="reference slopes"))
     return handles
 
 
 def _abscissa(row: Row, view: View) -> float:
     return float(row["dimension"]) if view is DIMENSION else 1.0 / float(row["epsilon"])
-
-
-def _limits(values: Sequence[float]) -> tuple[float, float]:
-    """Axis limits a little beyond the data, in logarithms."""
-    low, high = min(values), max(values)
-    margin = 1.6 if high > low else 3.0
-    return low / margin, high * margin
 
 
 def _power(value: float) -> str:
@@ -217,16 +195,7 @@ def _numbers(row: Row) -> Row:
 
 def main(argv: list[str] | None = None) -> int:
     """Draw the figures again from a directory that the study has written."""
-    command = argparse.ArgumentParser(prog="python -m figures.dimension_scaling", description=__doc__)
-    command.add_argument("directory", type=Path, help="directory with dimension_scaling.csv")
-    directory = command.parse_args(argv).directory
-    try:
-        with open(directory / "dimension_scaling.csv", encoding="utf-8", newline="") as file:
-            written = save(list(csv.DictReader(file)), directory)
-    except (OSError, ValueError, KeyError) as problem:
-        command.exit(2, f"{command.prog}: error: {problem}\n")
-    print("\n".join(map(str, written)))
-    return 0
+    return _panels.draw_again("dimension_scaling", __doc__, save, argv)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -29,6 +32,24 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print ``message`` on one line and exit with status 2."""
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+    def add_output_options(self) -> None:
+        """Add --out and --quick, which every study takes."""
+        self.add_argument(
+            "--out",
+            type=output_directory,
+            default="results",
+            metavar="DIR",
+            help="directory for rows and figures (default: results)",
+        )
+        self.add_argument("--quick", action="store_true", help="smaller default grids: a look in seconds")
+
+
+def fill_in(options: Namespace, full: Mapping[str, Any], quick: Mapping[str, Any]) -> None:
+    """Give options that the user left out their defaults: those of ``full``, or of ``quick`` where it has them."""
+    for name, default in ({**full, **quick} if options.quick else full).items():
+        if getattr(options, name) is None:
+            setattr(options, name, default)
 
 
 def _argument(check: Callable[[str], Value]) -> Callable[[str], Value]:
@@ -127,6 +148,19 @@ def progress(total: int, unit: str) -> Any:
     from tqdm import tqdm
 
     return tqdm(total=total, unit=unit, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
+
+
+@contextmanager
+def workers(threads: int | None, total: int, unit: str) -> Iterator[tuple[ThreadPoolExecutor, Any]]:
+    """Yield a pool of threads and a progress bar; an interrupt ends the body and drops the work not yet begun."""
+    with ThreadPoolExecutor(threads) as pool, progress(total, unit) as bar:
+        try:
+            yield pool, bar
+        except BaseException as problem:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not isinstance(problem, KeyboardInterrupt):
+                raise
+            print("interrupted: writing the cells that are done", file=sys.stderr)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 2) -> str:

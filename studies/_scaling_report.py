@@ -9,6 +9,7 @@ from math import isnan
 from typing import Any
 
 from studies._command import table
+from studies._theorems import powers
 
 Row = dict[str, Any]
 _WIDTH = 100
@@ -198,7 +199,7 @@ def _about(scheme: str, groups: dict[tuple[str, str], list[Row]], fits: Sequence
     theorem = {fit["variable"]: fit["theorem"] for fit in _fits_of(fits, known[0])}
     a, b = theorem["dimension"], theorem["inverse_epsilon"]
     held = [name[0] for name in known if found[name].verdict == "yes"]
-    text = f"{scheme}, bound {_powers(a, b)}{' (the theorem on SRK)' if b == 1.0 and scheme != 'srk' else ''}: "
+    text = f"{scheme}, bound {powers(a, b)}{' (the theorem on SRK)' if b == 1.0 and scheme != 'srk' else ''}: "
     text += f"respected on {len(held)} of {len(known)} families"
     for verdict, words in (
         ("grid", "the bound holds at every point, but a fitted exponent exceeds the theorem's, on"),
@@ -224,11 +225,6 @@ def _about(scheme: str, groups: dict[tuple[str, str], list[Row]], fits: Sequence
             f"{min(r[1] for r in measured):.2f} to {max(r[2] for r in measured):.2f} times over the whole grid."
         )
     return text
-
-
-def _powers(a: float, b: float) -> str:
-    """Return d^a/ε^b as one writes it."""
-    return f"d{'' if a == 1.0 else f'^{a:g}'}/ε{'' if b == 1.0 else f'^{b:g}'}"
 
 
 def _range(fits: Sequence[Row], names: Sequence[tuple[str, str]], variable: str, symbol: str, theorem: float) -> str:

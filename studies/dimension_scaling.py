@@ -13,7 +13,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from srkverify.schemes import SCHEMES
 from srkverify.targets.families import FAMILIES
 from studies import _command, _scaling_report
 from studies._kl_table import KLTable, score_evaluations
+from studies._theorems import theorem
 
 FAMILY_NAMES = tuple(FAMILIES)
 SCHEME_NAMES = ("ddpm", "exponential_euler", "srk", "srk_martingale", "srk_third_point")
@@ -38,9 +39,6 @@ QUICK: dict[str, tuple[Any, ...]] = {
     "ladder": tuple(steps for steps in LADDER if steps <= 192),
 }
 EXACT_UP_TO = 16
-# Exponents in d and 1/ε of the theorems on DDPM and on SRK (arXiv 2410.04760); other schemes are held to SRK's.
-DDPM_THEOREM, SRK_THEOREM = (1.0, 2.0), (1.5, 1.0)
-DDPM_SCHEMES = ("euler_maruyama", "exponential_euler", "ddpm", "ddpm_beta", "ddpm_posterior")
 
 Row = dict[str, Any]
 
@@ -93,22 +91,13 @@ def run(options: Namespace) -> Results:
     """Compute every cell of the grid, in parallel; an interrupt returns the cells that are done."""
     table, grid = KLTable(), cells(options)
     done: dict[Cell, tuple[list[Row], list[Row]]] = {}
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        _command.progress(len(grid), "curve") as bar,
-    ):
+    with _command.workers(os.cpu_count(), len(grid), "curve") as (pool, bar):
         futures: dict[Future[tuple[list[Row], list[Row]]], Cell] = {
             pool.submit(solve, cell, options, table): cell for cell in grid
         }
-        try:
-            for future in as_completed(futures):
-                done[futures[future]] = future.result()
-                bar.update()
-        except BaseException as problem:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if not isinstance(problem, KeyboardInterrupt):
-                raise
-            print("interrupted: writing the cells that are done", file=sys.stderr)
+        for future in as_completed(futures):
+            done[futures[future]] = future.result()
+            bar.update()
     order = [
         (family, scheme, dimension)
         for family in options.families
@@ -179,7 +168,7 @@ def fits(rows: Sequence[Row]) -> list[Row]:
     for (family, scheme), group in groups.items():
         if not group:
             continue
-        bound = DDPM_THEOREM if scheme in DDPM_SCHEMES else SRK_THEOREM
+        bound = theorem(scheme)
         for cost in ("steps", "nfe"):
             dimensions, epsilons, costs = ([row[key] for row in group] for key in ("dimension", "epsilon", cost))
             fit = fit_exponents(dimensions, epsilons, costs)
@@ -284,14 +273,7 @@ def parser() -> _command.Parser:
         metavar="δ",
         help="forward time of the end (default: 0.01; 0.01/d for rough)",
     )
-    add(
-        "--out",
-        type=_command.output_directory,
-        default="results",
-        metavar="DIR",
-        help="directory for rows and figures (default: results)",
-    )
-    add("--quick", action="store_true", help="smaller default grids: a look in seconds")
+    result.add_output_options()
     return result
 
 
@@ -306,9 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "epsilons": EPSILONS,
         "ladder": LADDER,
     }
-    for name, default in (full | QUICK if options.quick else full).items():
-        if getattr(options, name) is None:
-            setattr(options, name, default)
+    _command.fill_in(options, full, QUICK)
     options.ladder = tuple(sorted(options.ladder))
     started = time.perf_counter()
     try:

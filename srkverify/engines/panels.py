@@ -322,7 +322,7 @@ def responsibilities(at: Lanes, tiles: Lanes, shares: Memory, peak: Memory, tota
     with loop(rows) as i:
         highest.set(highest.get().at_least(shares.load(i * width)))
     with loop(rows) as i:
-        weight = exp_lanes(shares.load(i * width) - highest.get())
+        weight = _weight(shares.load(i * width) - highest.get())
         sums.set(sums.get() + weight)
         shares.store(weight, i * width)
     scale = 1.0 / sums.get()
