@@ -76,13 +76,10 @@ def _used(table: Any, step: Any, row: Any) -> Any:
 
 
 @inlined
-def _start_row(
-    table: Any, scratch: Any, step: Any, row: Any, out: Any, state: Any, panel: Any, shift: Any, size: Any, tiles: Any
-) -> None:
-    """Write what is known of a row of the tableau, for some coordinates: state, noises and earlier steps."""
+def _start_row(table: Any, scratch: Any, step: Any, row: Any, out: Any, state: Any, tiles: Any) -> None:
+    """Write a row of the tableau without what former steps and scores add, for some coordinates."""
     width, _, _ = sizes(scratch)
-    rows, memory = table.past.shape[1:3]
-    flat = step * rows + row
+    flat = step * table.past.shape[1] + row
     terms, at = table.terms[flat], flat * (1 + table.noises)
     noise, stride, count = scratch.noise, scratch.groups * rng.GROUP * width, tiles * panels.TILE
     if terms == 0:
@@ -93,7 +90,15 @@ def _start_row(
         panels.mix_two(scratch.panels, out, table.own, at, scratch.panels, state, noise, stride, tiles)
     for m in range(2, terms):
         panels.add(scratch.panels, out, table.own[at + 1 + m], noise, m * stride, count)
-    for p in range(memory):
+
+
+@inlined
+def _add_past(
+    table: Any, scratch: Any, step: Any, row: Any, out: Any, panel: Any, shift: Any, size: Any, tiles: Any
+) -> None:
+    """Add what a row takes from former steps' evaluations, for some coordinates."""
+    count = tiles * panels.TILE
+    for p in range(table.past.shape[2]):
         at = _place(table, panel, table.made[step] - 1 - p, size) + shift
         if table.past[step, row, p, 0] != 0.0:
             panels.add(scratch.panels, out, table.past[step, row, p, 0], scratch.panels, scratch.points + at, count)
@@ -127,10 +132,19 @@ def _step_panel(
         groups = min(scratch.groups, d // rng.GROUP - begin)
         shift = begin * rng.GROUP * width
         _draw(table, seed, particle, step, first_group + begin, groups, scratch)
+        # Two rows that see two noises, as those of SRK, are written in one pass over these.
+        together = stages == 1 and table.noises == 2 and table.evaluated[step, 0]
+        if together:
+            point, at = _row_at(table, scratch, step, 0, panel, size) + shift, 6 * step
+            noise, stride = scratch.noise, scratch.groups * rng.GROUP * width
+            where = (point, state + shift, table.own, at, scratch.panels, state + shift, noise, stride, groups)
+            panels.mix_rows(scratch.panels, *where)
         for row in range(stages + 1):
             if _used(table, step, row):
-                out = _row_at(table, scratch, step, row, panel, size)
-                _start_row(table, scratch, step, row, out + shift, state + shift, panel, shift, size, groups)
+                out = _row_at(table, scratch, step, row, panel, size) + shift
+                if not together:
+                    _start_row(table, scratch, step, row, out, state + shift, groups)
+                _add_past(table, scratch, step, row, out, panel, shift, size, groups)
     for stage in range(stages):
         if not table.evaluated[step, stage]:
             continue

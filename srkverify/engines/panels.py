@@ -478,3 +478,27 @@ def _mixture(terms: int) -> Callable[..., None]:
 
 # Write c_0 x + c_1 ξ_0 + … to ``tiles`` of ``out``; noise ξ_m begins at m times ``stride``.
 mix_none, mix_one, mix_two = (kernel(_mixture(terms)) for terms in range(3))
+
+
+@kernel
+def mix_rows(
+    out: Memory,
+    out_at: Lanes,
+    other_at: Lanes,
+    coefficients: Memory,
+    at: Lanes,
+    x: Memory,
+    x_at: Lanes,
+    noise: Memory,
+    stride: Lanes,
+    tiles: Lanes,
+) -> None:
+    """Write c_0 x + c_1 ξ_0 + c_2 ξ_1 at ``out_at`` and c_3 x + c_4 ξ_0 + c_5 ξ_1 at ``other_at``; x may be either."""
+    values = [coefficients.scalar(at + i) for i in range(6)]
+    with loop(tiles) as tile:
+        first = tile * (TILE * x.width)
+        for r in range(TILE):
+            terms = x.load(x_at + first, r), noise.load(first, r), noise.load(stride + first, r)
+            for place, row in ((out_at, values[:3]), (other_at, values[3:])):
+                total = terms[2] * row[2] + (terms[1] * row[1] + terms[0] * row[0])
+                out.store(total, place + first, r)
