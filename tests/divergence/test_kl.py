@@ -124,7 +124,7 @@ def test_kl_of_a_product_is_the_sum_over_its_factors():
     [
         ({"target": 3}, "target must be a GaussianMixture or a Product; got int"),
         ({"tableau": "srk"}, r"tableau must be a Tableau .*; got str"),
-        ({"method": "monte carlo"}, "method must be one of exact; got 'monte carlo'"),
+        ({"method": "monte carlo"}, "method must be one of exact, path; got 'monte carlo'"),
         ({"start": "Normal"}, "start must be one of exact, normal; got 'Normal'; did you mean 'normal'"),
         ({"absolute": -1.0}, "absolute must be a finite number and >= 0"),
         ({"relative": np.nan}, "relative must be a finite number"),
