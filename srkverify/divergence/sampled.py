@@ -56,8 +56,8 @@ class PathDivergence:
         cannot be trusted.
     path_kl, path_error : float
         KL of the whole paths (x_0, …, x_K) under the forward process from those of the sampler's chain, the quantity
-        that Girsanov's theorem bounds, and its standard error. If stages see noise it is an upper bound, equal on a
-        Gaussian (the noise's law given the path is then known exactly).
+        that Girsanov's theorem bounds, and its standard error. If stages see noise it is an upper bound, equal on
+        Gaussians if the tableau has no memory (the noise's law given the path is then known exactly).
     check : Estimate
         E e^L under q_δ, which is 1, and its standard error: for a product, that of the block which is furthest off.
     ess : float
@@ -201,9 +201,7 @@ class _Run:
         Pairs of paths see (r − 1)² plus noise. With r − 1 of variance b and weights of relative variance s at a start,
         M paths a start and n M of them in all, the error of KL is proportional to (b + s/M)/√n.
         """
-        allowed = _INNER[particles // _INNER >= _FEW_STARTS][
-            1:
-        ]  # not the least, which leaves more bias, if need not be
+        allowed = _INNER[particles // _INNER >= _FEW_STARTS][1:]  # the least leaves most bias
         if len(allowed) == 0:
             return LEAST_INNER
         starts = self._starts_of_truth(-1, _PILOT_STARTS)
