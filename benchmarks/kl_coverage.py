@@ -21,12 +21,12 @@ import srkverify as sv
 from studies import _command
 
 EXAMPLE = """examples:
-  python benchmarks/kl_coverage.py                           every scheme in d = 1, 10, 100, 1000 (about half an hour)
+  python benchmarks/kl_coverage.py                           every scheme in d = 1, 10, 100, 1000 (about three hours)
   python benchmarks/kl_coverage.py --quick                   20 seeds, d = 1 and 10, in half a minute
   python benchmarks/kl_coverage.py --dimensions 1000 --schemes ddpm,srk"""
 
 HORIZON, EARLY_STOP = 6.0, 0.01
-PARTICLES = {1: 8192, 10: 8192, 100: 2048, 1000: 512}
+PARTICLES = {1: 8192, 10: 8192, 100: 2048, 1000: 2048}
 STEPS = {1: 32, 10: 32, 100: 64, 1000: 64}
 HEADER = ("d", "scheme", "K", "paths", "exact KL", "holds", "mean z", "RMS z", "E e^L", "doubted", "s")
 WIDTHS = (4, 17, 3, 5, 9, 6, 6, 5, 16, 7, 5)
