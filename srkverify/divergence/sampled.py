@@ -204,8 +204,9 @@ class _Run:
         allowed = _INNER[particles // _INNER >= _FEW_STARTS][1:]  # the least leaves most bias
         if len(allowed) == 0:
             return LEAST_INNER
+        logs = np.empty((_PILOT_STARTS, _PILOT_INNER))
         starts = self._starts_of_truth(-1, _PILOT_STARTS)
-        logs = self._log_ratios(starts, _PILOT_INNER, _PILOT_PARTICLE, self.problem.memory(), np.zeros(1, np.uint8))
+        self._fill(starts, logs, _PILOT_PARTICLE, self._log_ratios, tqdm(disable=True))
         top = logs.max(axis=1)
         weights = np.exp(logs - top[:, None])
         within = (weights.var(axis=1, ddof=1) / weights.mean(axis=1) ** 2).mean()

@@ -1,3 +1,6 @@
+import signal
+import threading
+import time
 import warnings
 
 import numpy as np
@@ -200,3 +203,12 @@ def test_an_output_without_noise_of_its_own_has_no_density():
     silent[-1] = 0.0
     with pytest.raises(ValueError, match="tableau must give every output noise"):
         paths(TWO_MODES, sv.Tableau(**{**vars(sampler), "noise": silent, "noise_paths": None}), 1024)
+
+
+def test_an_interrupt_ends_the_run():
+    sampler = tableau("srk", 256)
+    threading.Timer(1.0, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        paths(two_modes(50), sampler, 10**8)  # hours, if it were not interrupted
+    assert time.monotonic() - begin < 20.0
