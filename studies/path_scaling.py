@@ -269,7 +269,7 @@ def parser() -> _command.Parser:
     )
     add(
         "--particles",
-        type=_command.integer("particles", 2 * INNER, 1 << 40),
+        type=_command.integer("particles", 4 * INNER, 1 << 40),
         metavar="N",
         help=f"paths of every cell, {INNER} of a start (default: what {100 * _AIM:g}%% accuracy of path KL needs)",
     )

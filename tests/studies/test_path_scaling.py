@@ -333,6 +333,7 @@ def test_cells_without_an_estimate_are_said_to_be_so(tmp_path, monkeypatch, caps
         (["--dimensions=0"], "argument --dimensions: dimension must be an integer >= 1 and <= 1000; got '0'"),
         (["--steps=1"], "argument --steps: steps must be an integer >= 2 .* got '1'"),
         (["--particles=7"], "argument --particles: particles must be an integer >= .* got '7'"),
+        (["--particles=31"], "argument --particles: particles must be an integer >= 32 .* got '31'"),
         (["--budget=0"], "argument --budget: budget must be a finite number.* > 0; got '0'"),
         (["--seed=-1"], "argument --seed: seed must be an integer >= 0 .* got '-1'"),
         (["--epsilons=1"], "unrecognized arguments: --epsilons=1"),
