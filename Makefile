@@ -10,7 +10,7 @@ install: $(READY)
 
 $(READY): constraints.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev,cluster,parquet]'
 	touch $(READY)
 
 study: $(READY)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -43,6 +44,46 @@ class Parser(argparse.ArgumentParser):
             help="directory for rows and figures (default: results)",
         )
         self.add_argument("--quick", action="store_true", help="smaller default grids: a look in seconds")
+
+    def add_sweep_options(self) -> None:
+        """Add what the sweep engine takes of every study."""
+        sweep = self.add_argument_group("running")
+        sweep.add_argument(
+            "--workers",
+            type=integer("workers", 1, 1 << 12),
+            metavar="N",
+            help="processes that solve cells (default: one a processor)",
+        )
+        sweep.add_argument(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="solve cells on a dask.distributed cluster, as in tcp://host:8786 (pip install 'srkverify[cluster]')",
+        )
+        sweep.add_argument(
+            "--store",
+            type=Path,
+            metavar="FILE",
+            help="SQLite file of all cells ever solved, from which a stopped run goes on (default: DIR/results.sqlite)",
+        )
+        sweep.add_argument("--dry-run", action="store_true", help="say what the run would cost, and stop")
+        sweep.add_argument(
+            "--parquet",
+            action=_Parquet,
+            help="write the tables as Parquet too (pip install 'srkverify[parquet]')",
+        )
+
+
+class _Parquet(argparse.Action):
+    """A switch that is refused where Parquet cannot be written, before anything is computed."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(nargs=0, default=False, **settings)
+
+    def __call__(self, parser: argparse.ArgumentParser, options: Namespace, *_: Any) -> None:
+        """Switch on."""
+        if find_spec("pyarrow") is None:
+            parser.error("--parquet needs pyarrow: pip install 'srkverify[parquet]'")
+        setattr(options, self.dest, True)
 
 
 def fill_in(options: Namespace, full: Mapping[str, Any], quick: Mapping[str, Any]) -> None:
@@ -133,6 +174,26 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
     write_text(path, buffer.getvalue())
+
+
+def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with equal keys as Parquet; a column with any float is of floats."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    for name, values in columns.items():
+        if any(isinstance(value, float) for value in values):
+            columns[name] = [None if value is None else float(value) for value in values]
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        pyarrow.parquet.write_table(pyarrow.table(columns), name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
 
 
 def write_metadata(path: Path, options: Mapping[str, Any], **more: Any) -> None:
