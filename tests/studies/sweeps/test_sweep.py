@@ -1,12 +1,16 @@
 """The sweep engine under what happens to long runs: kills, interrupts, full disks, a second run, a cluster."""
 
+import contextlib
 import csv
 import json
 import os
+import pty
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
+import termios
 import time
 from collections import Counter
 from concurrent.futures import BrokenExecutor, Future
@@ -196,6 +200,26 @@ def test_two_runs_on_one_file_share_the_work(tmp_path):
     # Both begin with the same cell and then meet the other's; a run looks before it begins one.
     begun = solved(log)[0]
     assert max(begun.values()) <= 2
+
+
+def test_a_terminal_sees_progress_with_rate_and_time_left_and_a_file_does_not(tmp_path):
+    assert run(tmp_path / "quiet", "--count=2").stderr == ""
+    reader, writer = pty.openpty()
+    termios.tcsetwinsize(writer, (24, 100))
+    process = subprocess.Popen(
+        command(tmp_path, "--count=10", "--seconds=0.5", "--workers=1"),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=writer,
+    )
+    os.close(writer)
+    seen = b""
+    with contextlib.suppress(OSError):  # how Linux says that a terminal has been closed
+        while piece := os.read(reader, 4096):
+            seen += piece
+    os.close(reader)
+    assert process.wait(PATIENCE) == 0
+    assert re.search(r"toy_study +\d+%\|.*\| \d\d:\d\d<\d\d:\d\d, \d+/10 cells, [\d.]+/s", seen.decode())
 
 
 def mounted(place, size):
