@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from figures import style
 
 Row = dict[str, Any]
+Tables = dict[str, list[Row]]  # a study's tables, by file suffix
 REFERENCE_LINE: dict[str, Any] = {"color": style.REFERENCE, "linewidth": 0.9, "linestyle": (0, (4, 2))}
+_WORDS: dict[str, Any] = {"": None, "True": True, "False": False}
 NOTE: dict[str, Any] = {"fontsize": 7.5, "color": "#555555"}
 
 
@@ -42,16 +45,38 @@ def log_axes(axes: Axes, across: tuple[float, float], up: tuple[float, float]) -
 
 
 def draw_again(
-    name: str, described: str | None, save: Callable[[Sequence[Row], Path], list[Path]], argv: list[str] | None
+    name: str, described: str | None, draw: Callable[[Tables], dict[str, Figure]], argv: list[str] | None
 ) -> int:
-    """Draw a study's figures from the rows in a directory that it has written; returns the exit status."""
+    """Draw a study's figures from the tables in a directory that it has written; returns the exit status."""
     command = argparse.ArgumentParser(prog=f"python -m figures.{name}", description=described)
     command.add_argument("directory", type=Path, help=f"directory with {name}.csv")
     directory = command.parse_args(argv).directory
     try:
-        with open(directory / f"{name}.csv", encoding="utf-8", newline="") as file:
-            written = save(list(csv.DictReader(file)), directory)
+        with style.style():
+            figures = draw(read_tables(directory, name))
+            written = [path for stem, figure in figures.items() for path in style.save(figure, directory / stem)]
     except (OSError, ValueError, KeyError) as problem:
         command.exit(2, f"{command.prog}: error: {problem}\n")
     print("\n".join(map(str, written)))
     return 0
+
+
+def read_tables(directory: Path, name: str) -> Tables:
+    """Return the tables that a study has written as CSV, by file suffix, as the study had them: numbers, None, bool."""
+    tables = {}
+    for path in [directory / f"{name}.csv", *sorted(directory.glob(f"{name}_*.csv"))]:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+        tables[path.stem.removeprefix(name)] = rows
+    return tables
+
+
+def _value(text: str) -> Any:
+    if text in _WORDS:
+        return _WORDS[text]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text

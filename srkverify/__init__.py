@@ -4,7 +4,7 @@ Data goes one way: target + times → tableau → engine → samples or divergen
 """
 
 from srkverify import brownian, schedules, schemes
-from srkverify.divergence import Divergence, PathDivergence, UnreliableEstimateWarning, kl, tv
+from srkverify.divergence import Divergence, PathDivergence, UnreliableEstimateWarning, kl, start_kl, tv
 from srkverify.sampling import sample, sample_blocks
 from srkverify.tableau import Row, Tableau, assemble
 from srkverify.targets import GaussianMixture, Product
@@ -24,6 +24,7 @@ __all__ = [
     "sample_blocks",
     "schedules",
     "schemes",
+    "start_kl",
     "tv",
 ]
 __version__ = "0.1.0"

@@ -11,9 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.interpolate import CubicSpline
 
 from srkverify import _check
 from srkverify._check import Array
+
+_WIDEST_WARP = 100.0  # e^100 between the densities of steps: no two doubles lie as close as such grids ask for
+_CELLS = 32  # of the clock's integral, between two knots
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 
 def exponential(horizon: float, early_stop: float, steps: int) -> Array:
@@ -84,6 +89,62 @@ def linear_beta(horizon: float, early_stop: float, steps: int, beta_ratio: float
         clock=lambda time: _smaller_root(growth, (1.0 + growth) * time / horizon),
         inverse=lambda phase: horizon * (phase + growth * phase**2) / (1.0 + growth),
     )
+
+
+def warped(horizon: float, early_stop: float, steps: int, warp: ArrayLike) -> Array:
+    """Uniform in a clock φ with dφ/dλ = e^{s(λ)}, λ the half log-SNR: any smooth density of steps.
+
+    s is the cubic spline (not-a-knot) through ``warp``, at knots equidistant in λ from ``horizon`` to ``early_stop``.
+    It is linear in ``warp`` and, with up to four knots, the polynomial through them, so that what fewer knots can do
+    more can do too. A common constant in ``warp`` changes nothing: with all zeros the grid is uniform in log-SNR.
+
+    Parameters
+    ----------
+    horizon, early_stop, steps : as in :func:`exponential`.
+    warp : (m,) logarithms of the density of steps in λ at m ≥ 1 knots, the first at ``horizon``.
+
+    Returns
+    -------
+    (steps + 1,) decreasing forward times.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`exponential`; also if ``warp`` is empty, not finite or spans more than 100, or if two times are the
+        same in double precision.
+    """
+    start, stop, count = _check_span(horizon, early_stop, steps)
+    values = _check.finite_array("warp", warp, dimensions=(1,))
+    if np.ptp(values) > _WIDEST_WARP:
+        raise ValueError(f"warp must span at most {_WIDEST_WARP:g}; got {values.min()} to {values.max()}")
+    first, last = half_log_snr(np.array([start, stop]))
+    cells = np.linspace(first, last, _CELLS * max(len(values) - 1, 1) + 1)
+    spline = CubicSpline(np.linspace(first, last, len(values)), values) if len(values) > 1 else np.zeros_like
+    highest = spline(cells).max()
+
+    def speed(place: Array) -> Array:
+        return np.exp(spline(place) - highest)
+
+    def gained(place: Array, width: Array) -> Array:  # the clock from ``place`` to ``place + width``, by Gauss's rule
+        half = 0.5 * width[:, None]
+        return half[:, 0] * (speed(place[:, None] + half * (1.0 + _NODES)) @ _WEIGHTS)
+
+    widths = np.diff(cells)
+    clock = np.append(0.0, np.cumsum(gained(cells[:-1], widths)))
+    phase = np.linspace(0.0, clock[-1], count + 1)[1:-1]
+    cell = np.searchsorted(clock, phase, side="right") - 1
+    inside = widths[cell] * (phase - clock[cell]) / (clock[cell + 1] - clock[cell])
+    for _ in range(5):  # Newton's method; s is nearly linear in a cell
+        inside -= (clock[cell] + gained(cells[cell], inside) - phase) / speed(cells[cell] + inside)
+    between = 0.5 * np.logaddexp(0.0, -2.0 * (cells[cell] + inside))
+    return check_times(np.concatenate([[start], between, [stop]]), name="times of this warp")
+
+
+def half_log_snr(times: ArrayLike) -> Array:
+    """λ(τ) = log(e^{−τ}/√(1 − e^{−2τ})) = −½ log(e^{2τ} − 1), half the log signal-to-noise ratio at each time."""
+    values = np.asarray(times, dtype=np.float64)
+    # In the form that neither overflows for large τ nor loses digits for small τ.
+    return np.asarray(-values - 0.5 * np.log(-np.expm1(-2.0 * values)))
 
 
 def betas_from_times(times: ArrayLike) -> Array:
@@ -184,14 +245,19 @@ def _uniform_in_clock(
     clock: Callable[[float], Any],
     inverse: Callable[[Array], Array],
 ) -> Array:
+    start, stop, count = _check_span(horizon, early_stop, steps)
+    times = np.array(inverse(np.linspace(clock(start), clock(stop), count + 1)))
+    times[0], times[-1] = start, stop
+    return check_times(times)
+
+
+def _check_span(horizon: float, early_stop: float, steps: int) -> tuple[float, float, int]:
+    """Return T, δ and K, or raise."""
     stop = _check.number("early_stop", early_stop, above=0.0)
     start = _check.number("horizon", horizon)
     if start <= stop:
         raise ValueError(f"horizon must be greater than early_stop = {stop!r}; got {horizon!r}")
-    count = _check.integer("steps", steps, at_least=1)
-    times = np.array(inverse(np.linspace(clock(start), clock(stop), count + 1)))
-    times[0], times[-1] = start, stop
-    return check_times(times)
+    return start, stop, _check.integer("steps", steps, at_least=1)
 
 
 def _smaller_root(curvature: float, level: float) -> float:

@@ -1,3 +1,6 @@
+from functools import partial
+from itertools import pairwise
+
 import mpmath as mp
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 from srkverify import schedules
 
 SHAPES = [schedules.exponential, schedules.uniform, schedules.cosine, schedules.linear_beta]
+SHAPES.append(partial(schedules.warped, warp=[-1.0, 2.0, 0.5, -0.5, 1.0]))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -62,6 +66,89 @@ def test_cosine_matches_its_definition_at_tiny_times():
         start, stop = mp.acos(mp.exp(-mp.mpf(4))), mp.acos(mp.exp(-mp.mpf(1e-12)))
         expected = [float(-mp.log(mp.cos(start + (stop - start) * k / 5))) for k in range(6)]
     np.testing.assert_allclose(times, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "stop", "warp"),
+    [
+        (6.0, 0.01, [0.0, 3.0]),
+        (20.0, 1e-9, [1.0, -2.0, 4.0]),
+        (6.0, 0.01, [2.0, -3.0, 1.0, 8.0]),
+        (0.3, 0.2, [-30.0, 1.0, 5.0, 2.0]),
+    ],
+)
+def test_warped_is_uniform_in_its_clock(horizon, stop, warp):
+    # Against mpmath: s as the polynomial through the warp, by Lagrange's formula, and the clock by its own quadrature.
+    times = schedules.warped(horizon, stop, 7, warp)
+    with mp.workdps(40):
+        places = [-mp.log(mp.expm1(2 * mp.mpf(time))) / 2 for time in times]
+        width = (places[-1] - places[0]) / (len(warp) - 1)
+        knots = [places[0] + i * width for i in range(len(warp))]
+
+        def density(place):
+            parts = [
+                value * mp.fprod((place - other) / (knot - other) for other in knots if other != knot)
+                for value, knot in zip(map(mp.mpf, warp), knots, strict=True)
+            ]
+            return mp.exp(mp.fsum(parts))
+
+        gained = [mp.quad(density, mp.linspace(a, b, 9)) for a, b in pairwise(places)]
+        # A time is a double: its rounding shifts λ by eps τ dλ/dτ, and the clock by as much times the density.
+        slack = [
+            4 * 2.0**-52 * time / -mp.expm1(-2 * time) * max(density(place), 1)
+            for time, place in zip(map(mp.mpf, times), places, strict=True)
+        ]
+        even = mp.fsum(gained) / 7
+        off = [
+            abs(gain - even) / (mp.mpf(1e-12) * even + a + b)
+            for gain, a, b in zip(gained, slack, slack[1:], strict=False)
+        ]
+    assert max(off) < 1.0
+
+
+def test_warped_without_a_warp_is_uniform_in_log_snr():
+    times = schedules.warped(6.0, 1e-6, 50, [0.0, 0.0, 0.0])
+    steps = np.diff(np.log(np.expm1(2.0 * times)))
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
+    np.testing.assert_array_equal(schedules.warped(6.0, 1e-6, 50, [0.0]), times)
+
+
+@given(warp=st.lists(st.floats(-5.0, 5.0), min_size=2, max_size=4), constant=st.floats(-50.0, 50.0))
+def test_a_constant_in_the_warp_is_irrelevant_and_four_knots_can_do_what_fewer_can(warp, constant):
+    times = schedules.warped(6.0, 0.01, 20, warp)
+    np.testing.assert_allclose(schedules.warped(6.0, 0.01, 20, np.add(warp, constant)), times, rtol=1e-11)
+    places = np.linspace(0.0, 1.0, len(warp))
+    polynomial = np.polyfit(places, warp, len(warp) - 1)
+    for knots in (4, 5, 9):
+        finer = np.polyval(polynomial, np.linspace(0.0, 1.0, knots))
+        np.testing.assert_allclose(schedules.warped(6.0, 0.01, 20, finer), times, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("warp", "message"),
+    [
+        ([], "warp must not be empty"),
+        ([[0.0, 1.0]], "warp must have 1 axes"),
+        ([0.0, float("nan")], "warp must be finite; got nan at index "),
+        ([0.0, 101.0], "warp must span at most 100; got 0.0 to 101.0"),
+    ],
+)
+def test_bad_warps_are_refused(warp, message):
+    with pytest.raises(ValueError, match=message):
+        schedules.warped(6.0, 0.01, 8, warp)
+
+
+def test_warped_keeps_to_what_doubles_can_tell_apart():
+    assert len(schedules.warped(6.0, 0.01, 8, [-50.0, 50.0])) == len(schedules.warped(6.0, 0.01, 8, [50.0, -50.0])) == 9
+    with pytest.raises(ValueError, match="times of this warp must be strictly decreasing"):
+        schedules.warped(np.nextafter(1.0, 2.0), 1.0, 8, [0.0])
+
+
+def test_half_log_snr_matches_its_definition_far_out_and_close_in():
+    times = [1e-300, 1e-12, 0.3, 6.0, 400.0]
+    with mp.workdps(40):
+        expected = [float(-mp.log(mp.expm1(2 * mp.mpf(time))) / 2) for time in times]
+    np.testing.assert_allclose(schedules.half_log_snr(times), expected, rtol=4e-16)
 
 
 def test_linear_beta_has_linear_beta():

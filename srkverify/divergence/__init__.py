@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal, overload
 
-import numpy as np
-
 from srkverify import _check
 from srkverify._problem import check_problem
-from srkverify.divergence.exact import Divergence, block_kl, mixture_tv, output_density
+from srkverify.divergence.exact import Divergence, block_kl, output_density
+from srkverify.divergence.initial import start_kl
 from srkverify.divergence.ratios import Estimate
-from srkverify.divergence.reduction import MixtureBlock, NotReducibleError, reduce
+from srkverify.divergence.reduction import NotReducibleError, reduce
 from srkverify.divergence.sampled import LEAST_INNER, PathDivergence, UnreliableEstimateWarning, path_kl
-from srkverify.engines.mixture1d import Mixture1D
+from srkverify.divergence.score_error import pairs
+from srkverify.divergence.total_variation import total_variation
+from srkverify.perturbed import Wavy
 from srkverify.tableau import Tableau
 from srkverify.targets import Target
 
@@ -26,12 +27,13 @@ __all__ = [
     "kl",
     "output_density",
     "reduce",
+    "start_kl",
     "tv",
 ]
 
 # What each method takes, and what it is by default.
 METHODS: dict[str, dict[str, Any]] = {
-    "exact": {"absolute": 1e-10, "relative": 1e-6},
+    "exact": {"absolute": 1e-10, "relative": 1e-6, "score": None},
     "path": {"particles": 100_000, "seed": 0, "inner": None, "threads": None, "progress": True},
 }
 
@@ -45,6 +47,7 @@ def kl(
     start: str = "exact",
     absolute: float | None = None,
     relative: float | None = None,
+    score: Target | Wavy | None = None,
 ) -> Divergence: ...
 
 
@@ -76,6 +79,7 @@ def kl(
     inner: int | None = None,
     threads: int | None = None,
     progress: bool | None = None,
+    score: Target | Wavy | None = None,
 ) -> Divergence | PathDivergence:
     """KL(q_δ ‖ law of the sampler's output), in nats.
 
@@ -110,6 +114,10 @@ def kl(
         For "path": number of threads; by default, of processors that this process may use.
     progress : bool
         For "path": whether to show a progress bar on a terminal after two seconds (True).
+    score : GaussianMixture, Product or :class:`~srkverify.perturbed.Wavy`
+        For "exact": the law whose score the sampler evaluates, if not the target's: a wrong model of it, or one with
+        waves. It must split as the target does: into one-dimensional mixtures, or Gaussians of commuting covariances.
+        Other imperfect scores are tableaus (:mod:`srkverify.perturbed`), for any method.
 
     Returns
     -------
@@ -145,13 +153,14 @@ def kl(
         "inner": inner,
         "threads": threads,
         "progress": progress,
+        "score": score,
     }
     settings = _settings(method, {name: value for name, value in options.items() if value is not None})
     if method == "path":
         return path_kl(target, tableau, start, **settings)
-    absolute, relative = _check_accuracy(**settings)
-    blocks = reduce(target)
-    parts = [block_kl(block, tableau, start, absolute / len(blocks), relative) for block in blocks]
+    absolute, relative = _check_accuracy(settings["absolute"], settings["relative"])
+    blocks = pairs(target, score)
+    parts = [block_kl(block, tableau, start, absolute / len(blocks), relative, score=own) for block, own in blocks]
     return Divergence(
         sum(part.value for part in parts),
         sum(part.error for part in parts),
@@ -167,20 +176,22 @@ def tv(
     absolute: float = 1e-10,
     relative: float = 1e-6,
 ) -> Divergence:
-    """Total variation between q_δ and the sampler's output law, for targets in one dimension.
+    """Total variation between q_δ and the sampler's output law, exact in any dimension.
 
-    Parameters, result and errors as in :func:`kl`; a target of dimension d > 1 raises ``ValueError``, for total
-    variation does not add over blocks.
+    It does not add over the independent blocks into which the target splits, but the characteristic function of the
+    log-ratio multiplies; docs/theory.md, section 5. Parameters, result and errors as in :func:`kl` with "exact".
+
+    Examples
+    --------
+    >>> import srkverify as sv
+    >>> target = sv.targets.Product([sv.GaussianMixture([0.4, 0.6], [[-1.5], [1.5]], 0.25)], [1000])
+    >>> times = sv.schedules.exponential(horizon=6.0, early_stop=0.01, steps=64)
+    >>> print(f"{sv.tv(target, sv.schemes.srk(times)).value:.4f}")
+    0.5536
     """
     check_problem(target, tableau, start)
-    _check_accuracy(absolute, relative)
-    if target.dimension != 1:
-        raise ValueError(
-            f"target must have dimension 1 for tv (total variation does not add over blocks); got {target.dimension}"
-        )
-    (block,) = reduce(target)
-    law = block.mixture if isinstance(block, MixtureBlock) else Mixture1D(np.ones(1), block.means, block.variances)
-    return mixture_tv(law, tableau, start, absolute, relative)
+    absolute, relative = _check_accuracy(absolute, relative)
+    return total_variation(reduce(target), tableau, start, absolute, relative)
 
 
 def _settings(method: str, given: dict[str, Any]) -> dict[str, Any]:

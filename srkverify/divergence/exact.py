@@ -12,9 +12,11 @@ from scipy.interpolate import CubicSpline
 
 from srkverify._check import Array
 from srkverify.divergence.reduction import Block, GaussianBlock
-from srkverify.engines import gaussian, quadrature, quadrature_memory
+from srkverify.divergence.score_error import BlockScore
+from srkverify.engines import gaussian, moments, quadrature, quadrature_memory
 from srkverify.engines.mixture1d import Mixture1D
 from srkverify.engines.quadrature import LEVELS, Density, Resolution
+from srkverify.engines.score1d import Score1D
 from srkverify.tableau import Tableau
 
 _ULP = np.finfo(np.float64).eps
@@ -49,6 +51,7 @@ def block_kl(
     absolute: float = 1e-10,
     relative: float = 1e-6,
     most_work: float = 1e10,
+    score: BlockScore = None,
 ) -> Divergence:
     """KL(q_δ ‖ output of ``tableau``) of one block, all its copies counted, in nats.
 
@@ -66,10 +69,12 @@ def block_kl(
     most_work : float
         Products (see :class:`~srkverify.engines.quadrature.Density`) that one refinement may take; 1e10 are some ten
         seconds. Beyond, the value stands with the error that it has.
+    score : BlockScore
+        What the sampler evaluates (see :func:`srkverify.divergence.score_error.pairs`), if not the block's own score.
     """
     if isinstance(block, GaussianBlock):
-        return _gaussian_kl(block, tableau, start)
-    one = _refined(tableau, block.mixture, start, _density_kl, absolute / block.count, relative, most_work)
+        return _gaussian_kl(block, tableau, start) if score is None else _linear_kl(block, score, tableau, start)
+    one = _refined(tableau, block.mixture, start, _density_kl, absolute / block.count, relative, most_work, score)
     return Divergence(block.count * one.value, block.count * one.error, one.method)
 
 
@@ -81,11 +86,15 @@ def mixture_tv(
 
 
 def output_density(
-    tableau: Tableau, mixture: Mixture1D, resolution: Resolution = LEVELS[2], start: str = "exact"
+    tableau: Tableau,
+    mixture: Mixture1D,
+    resolution: Resolution = LEVELS[2],
+    start: str = "exact",
+    score: Score1D | None = None,
 ) -> Density:
     """Density of the output on a one-dimensional target, beside the truth."""
     engine = quadrature_memory if tableau.memory else quadrature
-    return engine.output_density(tableau, mixture, resolution, start)
+    return engine.output_density(tableau, mixture, resolution, start, score)
 
 
 def _gaussian_kl(block: GaussianBlock, tableau: Tableau, start: str) -> Divergence:
@@ -101,6 +110,24 @@ def _gaussian_kl(block: GaussianBlock, tableau: Tableau, start: str) -> Divergen
         error += 0.5 * shift * law.mean**2 * law.variance_error / grown
         error += 8.0 * _ULP * each
     if not (np.isfinite(each) & np.isfinite(error)).all():  # the sampler has lost all variance in some direction
+        return Divergence(np.inf, 0.0, "gaussian")
+    return Divergence(float(block.counts @ each), float(block.counts @ error), "gaussian")
+
+
+def _linear_kl(block: GaussianBlock, score: BlockScore, tableau: Tableau, start: str) -> Divergence:
+    """KL of Gaussian directions on which the sampler evaluates another Gaussian's score."""
+    assert isinstance(score, GaussianBlock)
+    mean, variance = moments.moments(tableau, block.variances, block.means, score.variances, score.means, start)
+    stop = tableau.times[-1]
+    truth = block.variances * np.exp(-2.0 * stop) - np.expm1(-2.0 * stop)
+    off = mean - np.exp(-stop) * block.means
+    rounding = 16.0 * _ULP * (tableau.steps + 1)  # of mean and variance, relative: a little from each step
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x = truth / variance - 1.0
+        each = 0.5 * (x_minus_log1p(x) + off**2 / variance)
+        error = 0.5 * rounding * (np.abs(x) + rounding + off**2 / variance)
+        error += rounding * (np.abs(mean) + np.sqrt(variance)) * (np.abs(off) + rounding * np.abs(mean)) / variance
+    if not (np.isfinite(each) & np.isfinite(error)).all():
         return Divergence(np.inf, 0.0, "gaussian")
     return Divergence(float(block.counts @ each), float(block.counts @ error), "gaussian")
 
@@ -130,17 +157,19 @@ def _refined(
     absolute: float,
     relative: float,
     most_work: float = 1e10,
+    score: BlockScore = None,
 ) -> Divergence:
     """Refine the quadrature until two successive levels agree; the finer one is the value."""
+    assert not isinstance(score, GaussianBlock)
 
     def at(level: Resolution) -> tuple[float, float, float]:
-        density = output_density(tableau, mixture, level, start)
+        density = output_density(tableau, mixture, level, start, score)
         return *measure(density), density.work
 
     # The first two levels side by side: the engines release the interpreter lock.
     with ThreadPoolExecutor(2) as pool:
         (coarse, _, _), (value, floor, work) = pool.map(at, LEVELS[:2])
-    error = _error(coarse, value, LEVELS[0], LEVELS[1])
+    error = error_of_finer(coarse, value, LEVELS[0], LEVELS[1])
     for before, level in pairwise(LEVELS[1:]):
         work *= (level.density / before.density) ** (4 if tableau.memory else 3)
         if error + floor <= max(absolute, relative * value) or error <= floor or work > most_work:
@@ -149,11 +178,11 @@ def _refined(
             finer, floor, work = at(level)
         except ValueError:  # too many grid points: what the former level found stands, with its error
             break
-        error, value = _error(value, finer, before, level), finer
+        error, value = error_of_finer(value, finer, before, level), finer
     return Divergence(value, error + floor, "quadrature")
 
 
-def _error(coarse: float, fine: float, before: Resolution, after: Resolution) -> float:
+def error_of_finer(coarse: float, fine: float, before: Resolution, after: Resolution) -> float:
     """Error of the finer value as if the rule were of second order, times 3: generous, for it is spectral."""
     return 3.0 * abs(fine - coarse) / ((after.density / before.density) ** 2 - 1.0)
 

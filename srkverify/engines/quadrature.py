@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srkverify._check import Array
-from srkverify.engines.mixture1d import Mixture1D, critical_points, mixture_density, sampled, support
+from srkverify.engines.mixture1d import Mixture1D, mixture_density, sampled, support
 from srkverify.engines.quadrature_steps import LIMIT, propagate
+from srkverify.engines.score1d import Score1D
 from srkverify.tableau import Tableau
 
 # The map is resolved down to e^{−_DEPTH} of the peaks. In the valleys between far modes it is far steeper, and little
@@ -76,7 +77,9 @@ class Density:
     work: float
 
 
-def output_density(tableau: Tableau, target: Mixture1D, resolution: Resolution, start: str = "exact") -> Density:
+def output_density(
+    tableau: Tableau, target: Mixture1D, resolution: Resolution, start: str = "exact", score: Score1D | None = None
+) -> Density:
     """Density of the output of ``tableau`` on ``target``.
 
     Parameters
@@ -89,6 +92,8 @@ def output_density(tableau: Tableau, target: Mixture1D, resolution: Resolution, 
         Grid density and reach; compare two to learn the error.
     start : str
         ``"exact"`` (q_T) or ``"normal"`` (N(0, 1)).
+    score : Score1D
+        What the sampler evaluates, if not the target's own score.
 
     Raises
     ------
@@ -97,20 +102,20 @@ def output_density(tableau: Tableau, target: Mixture1D, resolution: Resolution, 
     """
     times = tableau.times
     means, variances = target.diffused(times)
-    smallest = np.sqrt(variances.min(axis=1))
-    nodes = _stage_noise_nodes(tableau, target, resolution)
+    score = score or Score1D(target)
+    smallest = score.smallest(target, times)
+    stage_times = np.where(tableau.evaluated, tableau.stage_times, 1.0)
+    nodes = _stage_noise_nodes(tableau, target, score, resolution)
     fine = nodes.spread / nodes.points
+    fine /= 1.0 + fine * score.ripples(stage_times).max(axis=1, initial=0.0)
     spacing = np.minimum(np.append(fine, np.inf), 0.35 * smallest / resolution.density)
     spacing[-1] = 0.08 * smallest[-1] / resolution.density
     spacing[1:] = np.minimum(spacing[1:], 3.0 * nodes.spread)
     normal = (np.ones(1), np.zeros(1), np.ones(1))
     weights, center, width = (target.weights, means[0], variances[0]) if start == "exact" else normal
     low, initial = sampled(weights, center, width, spacing[0], resolution.reach + 1.5)
-    stage_means, stage_variances = target.diffused(np.where(tableau.evaluated, tableau.stage_times, 1.0))
     truth = (target.weights, means[-1], variances[-1])
     edges = support(*truth, resolution.reach + 1.5)
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(target.weights) - 0.5 * np.log(stage_variances)
     low, value, work = propagate(
         initial,
         low,
@@ -123,9 +128,8 @@ def output_density(tableau: Tableau, target: Mixture1D, resolution: Resolution, 
         tableau.stage_scores,
         tableau.state,
         tableau.scores,
-        np.maximum(log_weights, -1e300),
-        stage_means,
-        1.0 / stage_variances,
+        *score.table(stage_times),
+        score.waves_at(stage_times),
         nodes.count,
         nodes.weight,
         nodes.stage_shift,
@@ -152,7 +156,7 @@ class _Nodes:
     shift: Array  # (K, n)
 
 
-def _stage_noise_nodes(tableau: Tableau, target: Mixture1D, resolution: Resolution) -> _Nodes:
+def _stage_noise_nodes(tableau: Tableau, target: Mixture1D, score: Score1D, resolution: Resolution) -> _Nodes:
     steps, stages = tableau.stage_times.shape
     # Orthonormal directions of ξ that the stages see; along them quadrature, across them exact convolution.
     seen = np.where(tableau.evaluated[:, :, None], tableau.stage_noise, 0.0)
@@ -169,20 +173,22 @@ def _stage_noise_nodes(tableau: Tableau, target: Mixture1D, resolution: Resoluti
             f"tableau: the noise of {tableau.name} is known once that of its stages is (or zero), so its output has "
             'no density given those; exact quadrature needs noise of its own in every step, and so does method="path"'
         )
-    by_y, by_zeta, need = _slopes(tableau, target, stage_part[:, :, 0], along[:, 0], resolution.density)
+    by_y, by_zeta, need = _slopes(tableau, target, score, stage_part[:, :, 0], along[:, 0], resolution.density)
     # Where |∂m/∂y| > 1 the Gaussians are narrower in y than in y', by that factor.
     points = (need * np.maximum(np.abs(by_y), 1.0)).max(axis=1)
-    _, variances = target.diffused(np.where(tableau.evaluated, tableau.stage_times, 1.0))
-    ratio = np.abs(stage_part).max(axis=(1, 2)) / np.sqrt(variances.min(axis=(1, 2)))
+    stage_times = np.where(tableau.evaluated, tableau.stage_times, 1.0)
+    reached = np.abs(stage_part).max(axis=2)
+    ratio = reached.max(axis=1) / score.smallest(target, stage_times).min(axis=1)
     # What ζ does to Y', against the scale on which the density of Y' varies once y is integrated over.
-    smallest = target.diffused(tableau.times[:-1])[1].min(axis=1)
-    scale = np.sqrt(np.square(by_y) * smallest[:, None] + np.square(spread)[:, None])
+    smallest = score.smallest(target, tableau.times[:-1])[:, None]
+    scale = np.sqrt(np.square(by_y * smallest) + np.square(spread)[:, None])
     ratio = np.maximum(ratio, (np.abs(by_zeta) / scale * np.minimum(need / resolution.density, 1.0)).max(axis=1))
     # Gauss–Hermite while the score hardly bends over the noise; where it bends, the trapezoidal rule, which unlike
     # Gauss–Hermite converges geometrically with a rate that only depends on the spacing.
     smooth = np.ceil(resolution.density * (6.0 + 14.0 * ratio))
-    bent = -np.ceil(2.0 * resolution.reach * resolution.density * np.maximum(1.0, ratio / 0.35))
-    orders = np.where(ratio < 0.3, smooth, bent).astype(np.int64)  # negative: trapezoidal
+    ripples = (reached * score.ripples(stage_times)).max(axis=1)
+    bent = -np.ceil(2.0 * resolution.reach * (resolution.density * np.maximum(1.0, ratio / 0.35) + ripples))
+    orders = np.where((ratio < 0.3) & (ripples == 0.0), smooth, bent).astype(np.int64)  # negative: trapezoidal
     orders = np.where(visible.any(axis=1), orders, 1)
     counts = np.abs(orders) ** rank if rank else np.ones(steps, dtype=np.int64)
     weight = np.zeros((steps, int(counts.max())))
@@ -199,10 +205,10 @@ def _stage_noise_nodes(tableau: Tableau, target: Mixture1D, resolution: Resoluti
 
 
 def _slopes(
-    tableau: Tableau, target: Mixture1D, stage_noise: Array, noise: Array, density: float
+    tableau: Tableau, target: Mixture1D, law: Score1D, stage_noise: Array, noise: Array, density: float
 ) -> tuple[Array, Array, Array]:
     """∂m/∂y, ∂m/∂ζ and the grid density needed, each (K, n), at the critical points of every step."""
-    points, need = critical_points(target, tableau.times[:-1], density, _DEPTH, valleys=False)
+    points, need = law.critical_points(target, tableau.times[:-1], density, _DEPTH, valleys=False)
     rows: list[tuple[Array, Array, Array]] = []  # each stage's score, and its derivatives in y and in ζ
     for i in range(tableau.stage_times.shape[1]):
         at = tableau.stage_state[:, i, None] * points
@@ -212,7 +218,7 @@ def _slopes(
             weight = tableau.stage_scores[:, i, j, None]
             at, by_y, by_zeta = at + weight * score, by_y + weight * score_by_y, by_zeta + weight * score_by_zeta
         seen = tableau.evaluated[:, i, None]
-        score, slope = target.score(np.where(seen[:, 0], tableau.stage_times[:, i], 1.0), at)
+        score, slope = law.score(np.where(seen[:, 0], tableau.stage_times[:, i], 1.0), at)
         rows.append(
             (np.where(seen, score, 0.0), np.where(seen, slope * by_y, 0.0), np.where(seen, slope * by_zeta, 0.0))
         )

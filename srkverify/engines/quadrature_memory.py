@@ -20,10 +20,10 @@ import numpy as np
 
 from srkverify._check import Array
 from srkverify.engines import quadrature
-from srkverify.engines.gridding import LANES, jit, mixture_score
-from srkverify.engines.mixture1d import Mixture1D, critical_points, mixture_density, sampled, support
+from srkverify.engines.mixture1d import Mixture1D, mixture_density, sampled, support
 from srkverify.engines.plane import LIMIT, Blur, Image, Plane
 from srkverify.engines.quadrature import Density, Resolution
+from srkverify.engines.score1d import Score1D
 from srkverify.tableau import Tableau
 
 # Valleys are resolved to e^{−_DEPTH} of the peaks: what a sampler leaves there may be the square root of the truth.
@@ -33,7 +33,9 @@ _DEPTH = 60.0
 _EASE, _EASE_NOISY = 1.2, 1.45
 
 
-def output_density(tableau: Tableau, target: Mixture1D, resolution: Resolution, start: str = "exact") -> Density:
+def output_density(
+    tableau: Tableau, target: Mixture1D, resolution: Resolution, start: str = "exact", score: Score1D | None = None
+) -> Density:
     """Density of the output of ``tableau`` on ``target``.
 
     Parameters
@@ -48,6 +50,8 @@ def output_density(tableau: Tableau, target: Mixture1D, resolution: Resolution, 
         Grid density and reach; compare two to learn the error.
     start : str
         ``"exact"`` (q_T) or ``"normal"`` (N(0, 1)).
+    score : Score1D
+        What the sampler evaluates, if not the target's own score.
 
     Raises
     ------
@@ -55,15 +59,16 @@ def output_density(tableau: Tableau, target: Mixture1D, resolution: Resolution, 
         If the tableau has another structure, or the density would need more than 2^22 grid points.
     """
     if tableau.memory == 0 or tableau.steps == 1:  # nothing is remembered
-        return quadrature.output_density(tableau, target, resolution, start)
+        return quadrature.output_density(tableau, target, resolution, start, score)
+    score = score or Score1D(target)
     plan = _plan(tableau)
     means, variances = target.diffused(tableau.times)
     first = (target.weights, means[0], variances[0]) if start == "exact" else (np.ones(1), np.zeros(1), np.ones(1))
     truth = (target.weights, means[-1], variances[-1])
     margin = resolution.reach + 1.5
-    row_step, column_step = _spacing(tableau, target, plan, resolution)
+    row_step, column_step = _spacing(tableau, target, score, plan, resolution)
     edges = [int(np.floor(edge / column_step[-1])) for edge in support(*truth, margin)]
-    run = _Run(tableau, target, plan)
+    run = _Run(tableau, score, plan)
     blur = Blur(resolution.reach)
     try:
         plane = _first_plane(first, float(column_step[0]), margin)
@@ -159,7 +164,9 @@ def _plan(tableau: Tableau) -> _Plan:
     )
 
 
-def _spacing(tableau: Tableau, target: Mixture1D, plan: _Plan, resolution: Resolution) -> tuple[Array, Array]:
+def _spacing(
+    tableau: Tableau, target: Mixture1D, law: Score1D, plan: _Plan, resolution: Resolution
+) -> tuple[Array, Array]:
     """Spacings of rows and columns: before each step, before the last blur if the plan is noisy, and of the output.
 
     The trapezoidal rule sees the product of the density, which the former step blurred by (γ, σ), and of the Gaussians
@@ -167,13 +174,14 @@ def _spacing(tableau: Tableau, target: Mixture1D, plan: _Plan, resolution: Resol
     C⁻¹ = diag(1/γ², 1/σ²) + JᵀN⁻¹J with J the slopes of those Gaussians' centers and N their variances. The error is
     the transform at the dual lattice, whose nearest points are (1, 0), (0, 1) and (1, ±1) divided by the spacings.
     """
-    variances, point_variances = target.diffused(tableau.times)[1], target.diffused(plan.time)[1]
-    cap = 0.35 * np.sqrt(variances.min(axis=1)) / resolution.density
-    final = min(0.08 * np.sqrt(variances[-1].min()) / resolution.density, 3.0 * plan.sigma[-1])
-    places, need = critical_points(target, plan.time, resolution.density, _DEPTH, valleys=True)
-    score = target.score(plan.time, places)[1]  # its slope, (K, n)
+    smallest = law.smallest(target, tableau.times)
+    cap = 0.35 * smallest / resolution.density
+    final = min(0.08 * smallest[-1] / resolution.density, 3.0 * plan.sigma[-1])
+    places, need = law.critical_points(target, plan.time, resolution.density, _DEPTH, valleys=True)
+    score = law.score(plan.time, places)[1]  # its slope, (K, n)
     columns = np.append(cap, final)
-    rows = np.append(1.0, 0.35 * np.sqrt(point_variances.min(axis=1)) / resolution.density)
+    rows = np.append(1.0, 0.35 * law.smallest(target, plan.time) / resolution.density)
+    ripples = law.ripples(plan.time)
     state, gamma, rho, sigma, direct, carried, past_point, past_score, own, own_point, own_score = (
         part[:, None]
         for part in (
@@ -196,12 +204,14 @@ def _spacing(tableau: Tableau, target: Mixture1D, plan: _Plan, resolution: Resol
         inverse[:-1] += np.square((past_point[1:] + past_score[1:] * score[:-1]) / sigma[1:])
         inverse[1:] += 1.0 / np.square(sigma[:-1])
         columns[:-2] = np.minimum(cap[:-1], (_EASE / (need * np.sqrt(inverse))).min(axis=1))
+        columns[:-2] /= 1.0 + columns[:-2] * ripples
         columns[[0, -3]] /= _EASE
         columns[-2] = final
         rows[1:] = columns[:-2]
         return rows, columns[:-1]
     out = state - rho * own
     columns[0] = min(cap[0], 1.0 / (resolution.density * float(np.hypot(own[0] / gamma[0], out[0] / sigma[0])[0])))
+    columns[0] /= 1.0 + columns[0] * ripples[0]
     recover = rho + carried * score  # ∂Y/∂u at fixed x
     slopes = np.zeros((2, 2, *score.shape))  # (m, z) by (u, x) before steps 1 … K−1, then Y before the last blur
     slopes[0, 0, :-1] = own[1:] * recover[:-1] + own_point[1:] + own_score[1:] * score[:-1]
@@ -218,6 +228,7 @@ def _spacing(tableau: Tableau, target: Mixture1D, plan: _Plan, resolution: Resol
     ease = _EASE_NOISY / need * np.sqrt(np.minimum(1.0, 2.0 - 2.0 * correlation) / (1.0 - correlation**2))
     ease[-1] /= _EASE_NOISY
     rows[1:] = np.minimum(rows[1:], (ease / np.sqrt(uu)).min(axis=1))
+    rows[1:] /= 1.0 + rows[1:] * ripples
     columns[1:-1] = np.minimum(cap[1:], (ease / np.sqrt(xx)).min(axis=1))
     return rows, columns
 
@@ -227,7 +238,7 @@ class _Run:
     """Where the steps of a tableau send the sources."""
 
     tableau: Tableau
-    target: Mixture1D
+    score: Score1D
     plan: _Plan
 
     def image(self, k: int, plane: Plane) -> Image:
@@ -239,7 +250,7 @@ class _Run:
             scores = np.zeros((i, len(x)))
             for j in np.flatnonzero(tableau.evaluated[0, :i]):
                 at = tableau.stage_state[0, j] * x + tableau.stage_scores[0, j, :i] @ scores
-                scores[j] = self._score(tableau.stage_times[0, j], at)
+                scores[j] = self.score.at(tableau.stage_times[0, j], at)
             m, z = m + tableau.stage_scores[0, i, :i] @ scores, z + tableau.scores[0, :i] @ scores
             m_row = z_row = np.zeros(1)
         else:
@@ -248,26 +259,9 @@ class _Run:
             z_row = tableau.state[k] * y + tableau.past_points[k, 0] * plane.rows + tableau.past_scores[k, 0] * score
         if plan.noisy:
             return m_row, m, z_row - plan.rho[k] * m_row, z - plan.rho[k] * m
-        return np.zeros_like(m_row), x, z_row, z + plan.direct[k] * self._score(plan.time[k], x)
+        return np.zeros_like(m_row), x, z_row, z + plan.direct[k] * self.score.at(plan.time[k], x)
 
     def recovered(self, k: int, plane: Plane) -> tuple[Array, Array]:
         """Y − x and the remembered score of each row before step k."""
-        score = self._score(self.plan.time[k - 1], plane.rows)
+        score = self.score.at(self.plan.time[k - 1], plane.rows)
         return self.plan.rho[k - 1] * plane.rows + self.plan.carried[k - 1] * score, score
-
-    def _score(self, time: float, points: Array) -> Array:
-        means, variances = self.target.diffused(np.array(time))
-        with np.errstate(divide="ignore"):
-            log_weights = np.log(self.target.weights) - 0.5 * np.log(variances)
-        padded = np.resize(points, -(-len(points) // LANES) * LANES)
-        return _scores(padded, np.maximum(log_weights, -1e300), means, 1.0 / variances)[: len(points)]
-
-
-@jit
-def _scores(points: Any, log_weight: Any, mean: Any, inverse: Any) -> Any:
-    """Score at points, whose number is a multiple of LANES."""
-    score, highest, total = np.empty(len(points)), np.empty(LANES), np.empty(LANES)
-    for begin in range(0, len(points), LANES):
-        end = begin + LANES
-        mixture_score(points[begin:end], score[begin:end], log_weight, mean, inverse, highest, total)
-    return score

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from srkverify.engines.gridding import LANES, add_gaussian, gridding_factors, jit, mixture_score
+from srkverify.engines.score1d import add_waves
 
 LIMIT = 1 << 22  # grid points; more means that the sampler has blown up
 _NEGLIGIBLE = 1e-19  # probability of a source that is not spread
@@ -28,6 +29,7 @@ def propagate(
     log_weights: Any,
     means: Any,
     inverses: Any,
+    waves: Any,
     counts: Any,
     node_weight: Any,
     stage_shift: Any,
@@ -84,6 +86,7 @@ def propagate(
                     mixture_score(
                         stage_point, stage_score[i], log_weights[k, i], means[k, i], inverses[k, i], highest, total
                     )
+                    add_waves(stage_point, stage_score[i], waves[k, i])
                     for lane in range(LANES):
                         out[lane] += scores[k, i] * stage_score[i, lane]
                 for lane in range(LANES):

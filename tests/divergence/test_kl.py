@@ -133,8 +133,3 @@ def test_kl_of_a_product_is_the_sum_over_its_factors():
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         sv.kl(**{"target": MIXTURE, "tableau": tableau("ddpm", 4), **arguments})
-
-
-def test_tv_needs_one_dimension():
-    with pytest.raises(ValueError, match=r"target must have dimension 1 for tv .*; got 2"):
-        sv.tv(sv.GaussianMixture([1.0], [[0.0, 0.0]], 1.0), tableau("ddpm", 4))
