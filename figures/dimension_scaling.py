@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,9 +15,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from figures import _panels, style
-from figures._panels import along, limits
+from figures._panels import Row, Tables, along, limits
 
-Row = dict[str, Any]
 _COLUMNS = 3
 
 
@@ -48,29 +45,21 @@ ACCURACY = View(
 _FAN = (0.36, 0.86)  # where the reference slopes stand, as fractions of a panel's width
 
 
-def save(rows: Sequence[Row], directory: Path) -> list[Path]:
-    """Draw both figures into ``directory``; returns the paths, PNG before PDF.
-
-    Parameters
-    ----------
-    rows : the study's rows, with numbers or, as read from CSV, with text.
-    directory : where ``dimension_scaling_dimension`` and ``dimension_scaling_accuracy`` go.
+def draw(tables: Tables) -> dict[str, Figure]:
+    """Return the figures ``dimension_scaling_dimension`` and ``dimension_scaling_accuracy`` from the study's rows.
 
     Raises
     ------
     ValueError
         If no row has an answer.
     """
-    written = []
-    with style.style():
-        for view in (DIMENSION, ACCURACY):
-            written += style.save(draw(rows, view), directory / f"dimension_scaling_{view.name}")
-    return written
+    rows = tables.get("", [])
+    return {f"dimension_scaling_{view.name}": draw_view(rows, view) for view in (DIMENSION, ACCURACY)}
 
 
-def draw(rows: Sequence[Row], view: View) -> Figure:
+def draw_view(rows: Sequence[Row], view: View) -> Figure:
     """Return the figure of one view: at the smallest ε against d, or at the largest d against 1/ε."""
-    solved = [_numbers(row) for row in rows if row["steps"] not in (None, "")]
+    solved = [row for row in rows if row["steps"] is not None]
     if not solved:
         raise ValueError("rows must hold at least one cell with an answer; got none")
     if view is DIMENSION:
@@ -187,15 +176,9 @@ def _power(value: float) -> str:
     return f"$10^{exponent}$" if value == 10**exponent and exponent > 2 else f"{value:g}"
 
 
-def _numbers(row: Row) -> Row:
-    """Return a row with numbers where a CSV file has text."""
-    keys = ("dimension", "epsilon", "nfe", "nfe_low", "nfe_high")
-    return {**row, **{key: float(row[key]) for key in keys}}
-
-
 def main(argv: list[str] | None = None) -> int:
     """Draw the figures again from a directory that the study has written."""
-    return _panels.draw_again("dimension_scaling", __doc__, save, argv)
+    return _panels.draw_again("dimension_scaling", __doc__, draw, argv)
 
 
 if __name__ == "__main__":

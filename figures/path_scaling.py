@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
-from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,9 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from figures import _panels, style
-from figures._panels import along, limits
+from figures._panels import Row, Tables, along, limits
 
-Row = dict[str, Any]
 _COLUMNS = (3, 4)  # of up to six panels, and of more
 _MOST_RELATIVE_ERROR = 0.25  # of a filled marker
 _DEEPEST = 0.9  # of a value, the longest error bar downwards: an axis of logarithms has no zero
@@ -89,13 +86,8 @@ class Point:
         return self.x > 2.0 * self.x_error and self.y > 2.0 * self.y_error
 
 
-def save(rows: Sequence[Row], directory: Path) -> list[Path]:
-    """Draw the figures into ``directory``; returns the paths, PNG before PDF.
-
-    Parameters
-    ----------
-    rows : the study's rows, with numbers or, as read from CSV, with text.
-    directory : where ``path_scaling_steps``, ``path_scaling_dimension`` and ``path_scaling_output`` go.
+def draw(tables: Tables) -> dict[str, Figure]:
+    """Return the figures ``path_scaling_steps``, ``path_scaling_dimension`` and ``path_scaling_output``.
 
     A figure in which nothing is above its error is left out.
 
@@ -104,15 +96,12 @@ def save(rows: Sequence[Row], directory: Path) -> list[Path]:
     ValueError
         If that is so for all.
     """
-    written = []
+    rows = tables.get("", [])
     shown = [view for view in VIEWS if any(_shown(rows, view).values())]
-    with style.style():
-        for view in shown or VIEWS:
-            written += style.save(draw(rows, view), directory / f"path_scaling_{view.name}")
-    return written
+    return {f"path_scaling_{view.name}": draw_view(rows, view) for view in shown or VIEWS}
 
 
-def draw(rows: Sequence[Row], view: View) -> Figure:
+def draw_view(rows: Sequence[Row], view: View) -> Figure:
     """Return the figure of one view: at the largest d of each family or, against d, at the largest K.
 
     What is smaller than its standard error is not drawn, and lines join what is more than twice it.
@@ -163,8 +152,8 @@ def draw(rows: Sequence[Row], view: View) -> Figure:
 
 def _shown(rows: Sequence[Row], view: View) -> dict[str, list[Point]]:
     """Return what stands in each family's panel."""
-    solved = [_numbers(row) for row in rows if row["path_kl"] not in (None, "")]
-    most_steps = max((row["steps"] for row in solved), default=0.0)
+    solved = [row for row in rows if row["path_kl"] is not None]
+    most_steps = max((row["steps"] for row in solved), default=0)
     largest: dict[str, float] = {}
     for row in solved:
         largest[row["family"]] = max(row["dimension"], largest.get(row["family"], 0.0))
@@ -236,17 +225,9 @@ def _legend(schemes: Sequence[str], points: Sequence[Point], view: View) -> list
     return handles
 
 
-def _numbers(row: Row) -> Row:
-    """Return a row with numbers where a CSV file has text."""
-    needed = ("dimension", "steps", "path_kl", "path_error", "marginal_kl", "marginal_error", "standard_error")
-    optional = ("exact_kl", "exact_error")
-    known = {key: None if row[key] in (None, "") else float(row[key]) for key in optional}
-    return {**row, **{key: float(row[key]) for key in needed}, **known}
-
-
 def main(argv: list[str] | None = None) -> int:
     """Draw the figures again from a directory that the study has written."""
-    return _panels.draw_again("path_scaling", __doc__, save, argv)
+    return _panels.draw_again("path_scaling", __doc__, draw, argv)
 
 
 if __name__ == "__main__":

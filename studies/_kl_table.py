@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
 
@@ -19,7 +17,7 @@ _MOST_WORK = 2e7
 
 
 class KLTable:
-    """Exact KL by (blocks, scheme, grid, K), remembered for each distinct block; safe to share between threads.
+    """Exact KL by (blocks, scheme, grid, K), remembered for each distinct block.
 
     Copies of a one-dimensional mixture enter a target's KL through their number only, so that a product in dimension
     10^5 costs what one in dimension 1 costs, and targets that share a mixture share its evaluations.
@@ -33,8 +31,6 @@ class KLTable:
     def __init__(self, relative: float = 5e-3) -> None:
         self.relative = relative
         self._known: dict[Hashable, Divergence] = {}
-        self._guard = threading.Lock()
-        self._locks: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
 
     def kl(self, blocks: Sequence[Block], scheme: str, horizon: float, early_stop: float, steps: int) -> Divergence:
         """KL in nats on the exponential grid, exact start; infinite if the sampler is unstable there."""
@@ -47,11 +43,8 @@ class KLTable:
         if isinstance(block, MixtureBlock):
             block, count = MixtureBlock(block.mixture, 1), block.count
         key = (_identity(block), scheme, horizon, early_stop, steps)
-        with self._guard:
-            lock = self._locks[key]
-        with lock:
-            if key not in self._known:
-                self._known[key] = _evaluated(block, _tableau(*key[1:]), self.relative)
+        if key not in self._known:
+            self._known[key] = _evaluated(block, _tableau(*key[1:]), self.relative)
         one = self._known[key]
         return Divergence(count * one.value, count * one.error, one.method)
 

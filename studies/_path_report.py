@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import hypot, isfinite, isnan, log, nan
-from typing import Any
 
-from studies._command import table
+from studies._study import Report, Row, Table, Tables
 from studies._theorems import powers
 
-Row = dict[str, Any]
 Name = tuple[str, str]
-_WIDTH = 100
 _ERRORS = 3.0  # standard errors by which a point must be above the bound to refute it
 
 
@@ -39,18 +36,19 @@ class Assessment:
     slack: float
 
 
-def report(rows: Sequence[Row], fits: Sequence[Row]) -> str:
+def report(tables: Tables, options: Namespace) -> Report:
     """Return the tables of exponents, costs and values, and the verdict."""
+    rows, fits = tables.get("", []), tables.get("_fits", [])
+    if not rows:
+        return Report([], ["No cell is done."])
     groups = grouped(rows)
-    pieces = [_law_table(fits), _cost_table(groups, fits), _corner_table(groups)]
-    pieces += [textwrap.fill(text, _WIDTH, break_on_hyphens=False) for text in verdict(groups, fits)]
+    said = verdict(groups, fits)
     missing = [row for row in rows if row["path_kl"] is None]
     if missing:
         first = missing[0]
         where = f"{first['family']}, {first['scheme']}, d = {first['dimension']}, K = {first['steps']}"
-        text = f"No estimate in {len(missing)} of {len(rows)} cells, first {where}: {first['note']}"
-        pieces.append(textwrap.fill(text, _WIDTH, break_on_hyphens=False))
-    return "\n\n".join(pieces)
+        said.append(f"No estimate in {len(missing)} of {len(rows)} cells, first {where}: {first['note']}")
+    return Report([_law_table(fits), _cost_table(groups, fits), _corner_table(groups)], said)
 
 
 def grouped(rows: Sequence[Row]) -> dict[Name, list[Row]]:
@@ -134,7 +132,7 @@ def _shown(fit: Row | None, name: str, *, faint: bool = True) -> str:
     return f"{fit[name]:.2f} ± {0.5 * (fit[f'{name}_high'] - fit[f'{name}_low']):.2f}"
 
 
-def _law_table(fits: Sequence[Row]) -> str:
+def _law_table(fits: Sequence[Row]) -> Table:
     lines = []
     for fit in fits:
         if (fit["quantity"], fit["window"]) != ("path", "all"):
@@ -146,10 +144,10 @@ def _law_table(fits: Sequence[Row]) -> str:
         lines.append([*name, _shown(fit, "a"), _shown(fit, "p"), scatter, points, *late])
     header = ["family", "scheme", "d^a: a", "K^-p: p", "τ", "used", "p, late", "p of output, late"]
     title = "Path KL ~ d^a K^-p, with 95% intervals; τ: scatter beyond the statistical errors; late: upper half of K"
-    return f"{title}\n\n{table(header, lines)}"
+    return Table(title, header, lines)
 
 
-def _cost_table(groups: dict[Name, list[Row]], fits: Sequence[Row]) -> str:
+def _cost_table(groups: dict[Name, list[Row]], fits: Sequence[Row]) -> Table:
     lines = []
     for name, rows in groups.items():
         fit = _fit(fits, name)
@@ -161,10 +159,10 @@ def _cost_table(groups: dict[Name, list[Row]], fits: Sequence[Row]) -> str:
         lines.append([*name, *exponents, found.verdict, worst, slack])
     header = ["family", "scheme", "K* ~ d^", "thm", "(1/ε)^", "thm", "holds", "KL/bound", "loose ×"]
     title = "Exponents of K*, at which path KL is ε², from the upper half of K, beside the theorem's"
-    return f"{title}\n\n{table(header, lines)}"
+    return Table(title, header, lines)
 
 
-def _corner_table(groups: dict[Name, list[Row]]) -> str:
+def _corner_table(groups: dict[Name, list[Row]]) -> Table:
     lines = []
     for name, rows in groups.items():
         if not rows:
@@ -187,7 +185,7 @@ def _corner_table(groups: dict[Name, list[Row]]) -> str:
         )
     header = ["family", "scheme", "d", "K", "path KL", "KL of output", "exact", "ratio"]
     title = "At the largest d and K, in nats (≤: upper bound, for stage noise; ?: doubted; ratio: output/path)"
-    return f"{title}\n\n{table(header, lines)}"
+    return Table(title, header, lines)
 
 
 def ratio(row: Row) -> tuple[float, float] | None:

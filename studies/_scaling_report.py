@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import Any
 
-from studies._command import table
+from studies._study import Report, Row, Table, Tables
 from studies._theorems import powers
-
-Row = dict[str, Any]
-_WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -34,16 +30,19 @@ class Assessment:
     slack: float
 
 
-def report(rows: Sequence[Row], fits: Sequence[Row]) -> str:
+def report(tables: Tables, options: Namespace) -> Report:
     """Return the tables of exponents and costs, and the verdict."""
+    rows, fits = tables.get("", []), tables.get("_fits", [])
+    if not rows:
+        return Report([], ["No cell is done."])
     groups = _grouped(rows)
-    pieces = [_exponent_table(groups, fits), _cost_table(groups), "\n\n".join(_verdict(groups, fits))]
+    said = _verdict(groups, fits)
     missing = [row for row in rows if row["steps"] is None]
     if missing:
         first = missing[0]
         where = f"{first['family']}, {first['scheme']}, d = {first['dimension']}, ε = {first['epsilon']:g}"
-        pieces.append(_wrapped(f"No answer in {len(missing)} of {len(rows)} cells, first {where}: {first['note']}"))
-    return "\n\n".join(pieces)
+        said.append(f"No answer in {len(missing)} of {len(rows)} cells, first {where}: {first['note']}")
+    return Report([_exponent_table(groups, fits), _cost_table(groups)], said)
 
 
 def assess(rows: Sequence[Row], fits: Sequence[Row]) -> Assessment:
@@ -87,7 +86,7 @@ def _joint(fits: Sequence[Row], name: tuple[str, str], variable: str) -> Row | N
     return found[0] if found else None
 
 
-def _exponent_table(groups: dict[tuple[str, str], list[Row]], fits: Sequence[Row]) -> str:
+def _exponent_table(groups: dict[tuple[str, str], list[Row]], fits: Sequence[Row]) -> Table:
     def cells(variable: str, name: tuple[str, str]) -> list[str]:
         fit = _joint(fits, name, variable)
         if fit is None or isnan(fit["exponent"]):
@@ -101,10 +100,10 @@ def _exponent_table(groups: dict[tuple[str, str], list[Row]], fits: Sequence[Row
         lines.append([*name, *cells("dimension", name), *cells("inverse_epsilon", name), found.verdict, slack])
     header = ["family", "scheme", "K* ~ d^a: a [95%]", "thm", "(1/ε)^b: b [95%]", "thm", "holds", "loose ×"]
     title = "Exponents of K* (from K* on, KL ≤ ε²), beside the theorem's"
-    return f"{title}\n\n{table(header, lines)}"
+    return Table(title, header, lines)
 
 
-def _cost_table(groups: dict[tuple[str, str], list[Row]]) -> str:
+def _cost_table(groups: dict[tuple[str, str], list[Row]]) -> Table:
     lines = []
     corner: Row | None = None
     for (family, scheme), rows in groups.items():
@@ -126,7 +125,7 @@ def _cost_table(groups: dict[tuple[str, str], list[Row]]) -> str:
         )
     header = ["family", "scheme", "evaluations", "interval", "how", "DDPM/this", "on the grid"]
     place = "" if corner is None else f" at d = {corner['dimension']}, ε = {corner['epsilon']:g}"
-    return f"Score evaluations to reach KL ≤ ε²{place}\n\n{table(header, lines)}"
+    return Table(f"Score evaluations to reach KL ≤ ε²{place}", header, lines)
 
 
 def _advantage(groups: dict[tuple[str, str], list[Row]], family: str, scheme: str) -> tuple[float, float, float] | None:
@@ -148,7 +147,7 @@ def _advantage(groups: dict[tuple[str, str], list[Row]], family: str, scheme: st
 
 def _verdict(groups: dict[tuple[str, str], list[Row]], fits: Sequence[Row]) -> list[str]:
     schemes = list(dict.fromkeys(scheme for _, scheme in groups))
-    paragraphs = [_wrapped(_about(scheme, groups, fits)) for scheme in schemes]
+    paragraphs = [_about(scheme, groups, fits) for scheme in schemes]
     compared = [
         (family, first["exponent"], second["exponent"])
         for family, scheme in groups
@@ -171,15 +170,13 @@ def _verdict(groups: dict[tuple[str, str], list[Row]], fits: Sequence[Row]) -> l
             " An upper bound over all targets is not refuted, nor proved, by these targets: "
             "what is measured is how far it is from them."
         )
-        paragraphs.append(_wrapped(text))
+        paragraphs.append(text)
     dips = [row for row in (row for rows in groups.values() for row in rows) if row["first_rung"] is not None]
     if dips:
         names = ", ".join(dict.fromkeys(f"{row['scheme']} on {row['family']}" for row in dips))
         paragraphs.append(
-            _wrapped(
-                f"KL is not monotone in K for {names}: in {len(dips)} cells it dips to ε² and comes back "
-                "above it before K* (column first_rung), for its leading errors cancel near one K."
-            )
+            f"KL is not monotone in K for {names}: in {len(dips)} cells it dips to ε² and comes back "
+            "above it before K* (column first_rung), for its leading errors cancel near one K."
         )
     return paragraphs
 
@@ -240,7 +237,3 @@ def _range(fits: Sequence[Row], names: Sequence[tuple[str, str]], variable: str,
         f"in {symbol} from {values[low]:.2f} ({low}) to {values[high]:.2f} ({high}), the theorem's {theorem:g} "
         f"being larger by {theorem - values[high]:.2f} to {theorem - values[low]:.2f}"
     )
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, break_on_hyphens=False)

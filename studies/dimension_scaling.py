@@ -8,23 +8,21 @@ docs/studies/dimension_scaling.md.
 
 from __future__ import annotations
 
-import os
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Sequence
-from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from figures import dimension_scaling as figure
 from srkverify.complexity import ExponentFit, KLCurve, fit_exponents, measured_curve, steps_to_reach
 from srkverify.divergence import Divergence, reduce
+from srkverify.schedules import exponential
 from srkverify.schemes import SCHEMES
 from srkverify.targets.families import FAMILIES
 from studies import _command, _scaling_report
 from studies._kl_table import KLTable, score_evaluations
+from studies._run import run_command
+from studies._study import Row, Study, Tables
 from studies._theorems import theorem
 
 FAMILY_NAMES = tuple(FAMILIES)
@@ -40,97 +38,90 @@ QUICK: dict[str, tuple[Any, ...]] = {
 }
 EXACT_UP_TO = 16
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Cell:
-    """One curve KL(K): a family in one dimension under one scheme."""
+    """The curves KL(K) of one scheme on one family, in all dimensions: they share most of their blocks."""
 
     family: str
     scheme: str
-    dimension: int
-    horizon: float
-    early_stop: float
+    dimensions: tuple[int, ...]
+    epsilons: tuple[float, ...]
+    ladder: tuple[int, ...]
+    exact_up_to: int
+    horizon: float | None
+    early_stop: float | None
 
+    @property
+    def cost(self) -> float:
+        """Processor seconds, roughly."""
+        tableau = SCHEMES[self.scheme](exponential(2.0, 0.5, 3))
+        a_curve = 2.0 if tableau.memory else 0.2 if tableau.stage_noise.any() else 0.03
+        if self.family == "gaussian_decaying":  # the one without a mixture
+            return 0.05 + 4e-6 * sum(self.dimensions)
+        return a_curve * (len({self.times(dimension) for dimension in self.dimensions}) + 1)
 
-@dataclass(frozen=True)
-class Results:
-    """What a run computes: rows of K*, of the KL curves and of the fitted exponents; and whether of all cells."""
-
-    rows: list[Row]
-    curves: list[Row]
-    fits: list[Row]
-    complete: bool
+    def times(self, dimension: int) -> tuple[float, float]:
+        """Return the horizon and the early stop in a dimension."""
+        family = FAMILIES[self.family]
+        return (
+            family.horizon(dimension) if self.horizon is None else self.horizon,
+            family.early_stop(dimension) if self.early_stop is None else self.early_stop,
+        )
 
 
 def cells(options: Namespace) -> list[Cell]:
-    """Return the grid, dearest dimensions first.
+    """Return the grid, in the order of the rows.
 
     Raises
     ------
     ValueError
         If an early stop is not before its horizon.
     """
-    grid = []
-    for dimension in sorted(options.dimensions, reverse=True):
-        for scheme in options.schemes:
-            for name in options.families:
-                family = FAMILIES[name]
-                horizon = family.horizon(dimension) if options.horizon is None else options.horizon
-                stop = family.early_stop(dimension) if options.early_stop is None else options.early_stop
-                if stop >= horizon:
-                    raise ValueError(
-                        f"argument --horizon: horizon must be > the early stop, {stop:g} for {name}; got {horizon:g}"
-                    )
-                grid.append(Cell(name, scheme, dimension, horizon, stop))
+    dimensions, epsilons = tuple(sorted(options.dimensions)), tuple(sorted(options.epsilons, reverse=True))
+    settings = (dimensions, epsilons, tuple(sorted(options.ladder)), options.exact_up_to)
+    grid = [
+        Cell(family, scheme, *settings, options.horizon, options.early_stop)
+        for family in options.families
+        for scheme in options.schemes
+    ]
+    for cell in grid:
+        for horizon, stop in map(cell.times, reversed(dimensions)):
+            if stop >= horizon:
+                raise ValueError(
+                    f"argument --horizon: horizon must be > the early stop, {stop:g} for {cell.family}; got {horizon:g}"
+                )
     return grid
 
 
-def run(options: Namespace) -> Results:
-    """Compute every cell of the grid, in parallel; an interrupt returns the cells that are done."""
-    table, grid = KLTable(), cells(options)
-    done: dict[Cell, tuple[list[Row], list[Row]]] = {}
-    with _command.workers(os.cpu_count(), len(grid), "curve") as (pool, bar):
-        futures: dict[Future[tuple[list[Row], list[Row]]], Cell] = {
-            pool.submit(solve, cell, options, table): cell for cell in grid
-        }
-        for future in as_completed(futures):
-            done[futures[future]] = future.result()
-            bar.update()
-    order = [
-        (family, scheme, dimension)
-        for family in options.families
-        for scheme in options.schemes
-        for dimension in sorted(options.dimensions)
-    ]
-    by_name = {(cell.family, cell.scheme, cell.dimension): result for cell, result in done.items()}
-    rows = [row for name in order if name in by_name for row in by_name[name][0]]
-    curves = [row for name in order if name in by_name for row in by_name[name][1]]
-    return Results(rows, curves, fits(rows), len(done) == len(grid))
+def solve(cell: Cell) -> list[Row]:
+    """Return the rows of K*(ε) and of the curves; a dimension beyond the engines gives rows with a note."""
+    table = KLTable()
+    # A block is evaluated where it comes up first; in which dimension that is may show in the last digit.
+    solved = {dimension: _solved(cell, dimension, table) for dimension in sorted(cell.dimensions, reverse=True)}
+    return [row for dimension in cell.dimensions for row in solved[dimension]]
 
 
-def solve(cell: Cell, options: Namespace, table: KLTable) -> tuple[list[Row], list[Row]]:
-    """Return the rows of K*(ε) and of the curve of one cell; a cell beyond the engines gives rows with a note."""
-    blocks = reduce(FAMILIES[cell.family].target(cell.dimension))
+def _solved(cell: Cell, dimension: int, table: KLTable) -> list[Row]:
+    blocks = reduce(FAMILIES[cell.family].target(dimension))
+    horizon, early_stop = cell.times(dimension)
     evaluated: dict[int, Divergence] = {}
 
     def kl(steps: int) -> Divergence:
         if steps not in evaluated:
-            evaluated[steps] = table.kl(blocks, cell.scheme, cell.horizon, cell.early_stop, steps)
+            evaluated[steps] = table.kl(blocks, cell.scheme, horizon, early_stop, steps)
         return evaluated[steps]
 
-    label = {"family": cell.family, "scheme": cell.scheme, "dimension": cell.dimension}
-    epsilons = sorted(options.epsilons, reverse=True)
+    label = {"family": cell.family, "scheme": cell.scheme, "dimension": dimension}
     each, extra = score_evaluations(cell.scheme)
     curve: KLCurve | None = None
-    rows = []
-    for epsilon in epsilons:
-        row = {**label, "epsilon": epsilon, "horizon": cell.horizon, "early_stop": cell.early_stop}
+    rows: list[Row] = []
+    for epsilon in cell.epsilons:
+        row = {"kind": "cost", **label, "epsilon": epsilon, "horizon": horizon, "early_stop": early_stop}
         try:
             if curve is None:
-                curve = measured_curve(kl, options.ladder, epsilons, nfe_per_step=each, extra_nfe=extra)
-            found = steps_to_reach(curve, epsilon, kl, options.exact_up_to)
+                curve = measured_curve(kl, cell.ladder, cell.epsilons, nfe_per_step=each, extra_nfe=extra)
+            found = steps_to_reach(curve, epsilon, kl, cell.exact_up_to)
         except ValueError as problem:
             empty = dict.fromkeys(("steps", "steps_low", "steps_high"))
             unknown = dict.fromkeys(("nfe", "nfe_low", "nfe_high", "kl", "kl_error", "first_rung"))
@@ -149,11 +140,19 @@ def solve(cell: Cell, options: Namespace, table: KLTable) -> tuple[list[Row], li
                 "note": "",
             }
         )
-    points = [
-        {**label, "steps": steps, "nfe": each * steps + extra, "kl": point.value, "kl_error": point.error}
-        for steps, point in sorted(evaluated.items())
-    ]
-    return rows, points
+    for steps, point in sorted(evaluated.items()):
+        numbers = {"steps": steps, "nfe": each * steps + extra, "kl": point.value, "kl_error": point.error}
+        rows.append({"kind": "curve", **label, **numbers})
+    return rows
+
+
+def fold(rows: list[Row], options: Namespace) -> Tables:
+    """Return the rows of K*, of the curves, and of the exponents fitted to K*."""
+    costs, curves = (
+        [{key: value for key, value in row.items() if key != "kind"} for row in rows if row["kind"] == kind]
+        for kind in ("cost", "curve")
+    )
+    return {"": costs, "_curves": curves, "_fits": fits(costs)}
 
 
 def fits(rows: Sequence[Row]) -> list[Row]:
@@ -200,30 +199,9 @@ def _exponents(fit: ExponentFit) -> list[tuple[str, str, Any]]:
     ]
 
 
-def write(results: Results, options: Namespace, elapsed: float) -> list[Path]:
-    """Write rows, curves, fits and metadata; return their paths."""
-    stem = options.out / "dimension_scaling"
-    tables = {"": results.rows, "_curves": results.curves, "_fits": results.fits}
-    written = []
-    for suffix, rows in tables.items():
-        written.append(Path(f"{stem}{suffix}.csv"))
-        _command.write_rows(written[-1], rows)
-    written.append(Path(f"{stem}.json"))
-    settings = {key: value for key, value in vars(options).items() if key != "out"}
-    _command.write_metadata(written[-1], settings, seconds=round(elapsed, 1))
-    return written
-
-
-def parser() -> _command.Parser:
-    """Return the command line."""
-    described = (__doc__ or "").strip()
-    result = _command.Parser(
-        prog="python -m studies.dimension_scaling",
-        description=described,
-        epilog="example:\n  python -m studies.dimension_scaling --families product_mixture,rough \\\n"
-        "      --schemes ddpm,srk --dimensions 1,10,1e3 --epsilons 0.1,0.01 --out scaling",
-    )
-    add = result.add_argument
+def add_options(command: _command.Parser) -> None:
+    """Add the grid's options."""
+    add = command.add_argument
     add(
         "--families",
         type=_command.listed(_command.name_of("family", FAMILIES)),
@@ -273,35 +251,33 @@ def parser() -> _command.Parser:
         metavar="δ",
         help="forward time of the end (default: 0.01; 0.01/d for rough)",
     )
-    result.add_output_options()
-    return result
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the study; returns the exit status."""
-    command = parser()
-    options = command.parse_args(argv)
-    full = {
+STUDY = Study(
+    name="dimension_scaling",
+    described=__doc__ or "",
+    example="python -m studies.dimension_scaling --families product_mixture,rough --schemes ddpm,srk \\\n"
+    "    --dimensions 1,10,1e3 --epsilons 0.1,0.01 --out scaling",
+    cell=Cell,
+    cells=cells,
+    solve=solve,
+    fold=fold,
+    report=_scaling_report.report,
+    add_options=add_options,
+    full={
         "families": FAMILY_NAMES,
         "schemes": SCHEME_NAMES,
         "dimensions": DIMENSIONS,
         "epsilons": EPSILONS,
         "ladder": LADDER,
-    }
-    _command.fill_in(options, full, QUICK)
-    options.ladder = tuple(sorted(options.ladder))
-    started = time.perf_counter()
-    try:
-        results = run(options)
-        # Rows first: what comes after may fail, and nothing computed is to be lost.
-        files = write(results, options, time.perf_counter() - started)
-        print(_scaling_report.report(results.rows, results.fits))
-        if any(row["steps"] is not None for row in results.rows):
-            files += figure.save(results.rows, options.out)
-    except (ValueError, OSError) as problem:
-        command.error(str(problem))
-    print("\nWritten: " + " ".join(str(path) for path in files))
-    return 0 if results.complete else 130  # what shells report of an interrupted command
+    },
+    quick=QUICK,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the study; returns the exit status."""
+    return run_command(STUDY, argv)
 
 
 if __name__ == "__main__":

@@ -9,28 +9,26 @@ for SRK (arXiv 2410.04760). Samplers start from the exact q_T. Method and result
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
-from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 from math import inf, isfinite, log, nan
-from pathlib import Path
 from typing import Any
 
 import srkverify as sv
-from figures import path_scaling as figure
 from srkverify.divergence import PathDivergence, UnreliableEstimateWarning, reduce
 from srkverify.divergence.sampled import LEAST_INNER
 from srkverify.schemes import SCHEMES
 from srkverify.tableau import Tableau
 from studies import _command, _path_report
 from studies._kl_table import KLTable
-from studies._mixtures import FAMILIES, TARGET_SEED
+from studies._mixtures import FAMILIES
 from studies._power_law import fit_power_law
+from studies._run import run_command
+from studies._study import Row, Study, Tables
 from studies._theorems import theorem
 
 STEPS = (16, 32, 64, 128, 256)
@@ -47,117 +45,113 @@ MOST_RELATIVE_ERROR = 0.25  # of what a fit uses: beyond, a logarithm is biased
 _AIM = 0.04
 _PILOT_STARTS, _LEAST_STARTS = 32, 128
 
-Row = dict[str, Any]
+_EXACT = KLTable()  # what a process has evaluated: the product's block is the same in every dimension
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One sampler with one number of steps on a family in one dimension."""
+    """One sampler with one number of steps on a family in one dimension.
+
+    Attributes
+    ----------
+    family, scheme, dimension, steps
+    particles : paths, or None for as many as accuracy needs and ``budget`` pays for.
+    budget : processor seconds, roughly.
+    seed : of the whole grid; the cell's own are made from it.
+    """
 
     family: str
     scheme: str
     dimension: int
     steps: int
+    particles: int | None
+    budget: float
+    seed: int
 
     @property
-    def cost(self) -> float:
+    def a_start(self) -> float:
         """Processor seconds of a start with its paths, roughly."""
         return 1e-6 * (INNER + 1) * self.steps * FAMILIES[self.family].microseconds(self.dimension)
 
-    def seed(self, seed: int, run: str) -> int:
-        """Return a seed of the cell's own, whatever else the grid holds."""
-        name = f"{seed} {self.family} {self.scheme} {self.dimension} {self.steps} {run}"
+    @property
+    def cost(self) -> float:
+        """Processor seconds, roughly."""
+        if self.particles is not None:
+            return self.a_start * self.particles / INNER
+        return max(self.budget, self.a_start * _PILOT_STARTS)
+
+    def own_seed(self, purpose: str) -> int:
+        """Return a seed of the cell's own, whatever else the grid holds and however many particles it takes."""
+        name = f"{self.seed} {self.family} {self.scheme} {self.dimension} {self.steps} {purpose}"
         return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
-
-
-@dataclass(frozen=True)
-class Results:
-    """What a run computes: a row for every cell and for every fit; and whether all cells are there."""
-
-    rows: list[Row]
-    fits: list[Row]
-    complete: bool
 
 
 def cells(options: Namespace) -> list[Cell]:
     """Return the grid, in the order of the rows."""
     return [
-        Cell(family, scheme, dimension, steps)
+        Cell(family, scheme, dimension, steps, options.particles, options.budget, options.seed)
         for family in options.families
         for scheme in options.schemes
         for dimension in sorted(options.dimensions or FAMILIES[family].dimensions)
-        for steps in options.steps
+        for steps in sorted(options.steps)
     ]
 
 
-def run(options: Namespace) -> Results:
-    """Compute every cell of the grid, dearest first, in parallel; an interrupt returns the cells that are done."""
-    table, grid = KLTable(), cells(options)
-    done: dict[Cell, Row] = {}
-    with warnings.catch_warnings(), _command.workers(os.cpu_count(), len(grid), "cell") as (pool, bar):
-        warnings.simplefilter("ignore", UnreliableEstimateWarning)  # its reasons are kept in the rows
-        futures: dict[Future[Row], Cell] = {
-            pool.submit(solve, cell, options, table): cell
-            for cell in sorted(grid, key=lambda cell: cell.cost, reverse=True)
-        }
-        for future in as_completed(futures):
-            done[futures[future]] = future.result()
-            bar.update()
-    rows = [done[cell] for cell in grid if cell in done]
-    return Results(rows, fits(rows), len(done) == len(grid))
-
-
-def solve(cell: Cell, options: Namespace, table: KLTable) -> Row:
+def solve(cell: Cell) -> list[Row]:
     """Return the row of a cell; a sampler whose output law is beyond double precision gives one with a note."""
     tableau = SCHEMES[cell.scheme](sv.schedules.exponential(HORIZON, EARLY_STOP, cell.steps))
     target = FAMILIES[cell.family].target(cell.dimension)
     exact = None
     if cell.family == "product_mixture":
-        exact = table.kl(reduce(target), cell.scheme, HORIZON, EARLY_STOP, cell.steps)
+        exact = _EXACT.kl(reduce(target), cell.scheme, HORIZON, EARLY_STOP, cell.steps)
     started = time.perf_counter()
     found, note = None, ""
     try:
-        found = estimate(cell, target, tableau, options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnreliableEstimateWarning)  # its reasons are kept in the row
+            found = estimate(cell, target, tableau)
     except ValueError as problem:
         note = str(problem)
-    return {
-        "family": cell.family,
-        "scheme": cell.scheme,
-        "dimension": cell.dimension,
-        "steps": cell.steps,
-        "nfe": tableau.nfe,
-        "path_kl": found and found.path_kl,
-        "path_error": found and found.path_error,
-        "bound": "upper" if tableau.stage_noise.any() else "exact",
-        "marginal_kl": found and found.value,
-        "marginal_error": found and found.error,
-        "standard_error": found and found.standard_error,
-        "exact_kl": exact and exact.value,
-        "exact_error": exact and exact.error,
-        "check": found and found.check.value,
-        "check_error": found and found.check.error,
-        "ess": found and found.ess,
-        "starts": found and found.starts,
-        "inner": found and found.inner,
-        "doubts": "; ".join(found.doubts) if found else "",
-        "seconds": round(time.perf_counter() - started, 3),
-        "note": note,
-    }
+    return [
+        {
+            "family": cell.family,
+            "scheme": cell.scheme,
+            "dimension": cell.dimension,
+            "steps": cell.steps,
+            "nfe": tableau.nfe,
+            "path_kl": found and found.path_kl,
+            "path_error": found and found.path_error,
+            "bound": "upper" if tableau.stage_noise.any() else "exact",
+            "marginal_kl": found and found.value,
+            "marginal_error": found and found.error,
+            "standard_error": found and found.standard_error,
+            "exact_kl": exact and exact.value,
+            "exact_error": exact and exact.error,
+            "check": found and found.check.value,
+            "check_error": found and found.check.error,
+            "ess": found and found.ess,
+            "starts": found and found.starts,
+            "inner": found and found.inner,
+            "doubts": "; ".join(found.doubts) if found else "",
+            "seconds": round(time.perf_counter() - started, 3),
+            "note": note,
+        }
+    ]
 
 
-def estimate(cell: Cell, target: sv.targets.Target, tableau: Tableau, options: Namespace) -> PathDivergence:
-    """Return the estimate from ``options.particles`` paths, or from as many as its accuracy needs and the budget pays.
+def estimate(cell: Cell, target: sv.targets.Target, tableau: Tableau) -> PathDivergence:
+    """Return the estimate from the cell's particles, or from as many as its accuracy needs and the budget pays for.
 
     A pilot run tells how many that is. Where path KL is small, its variance from one path is up to twice itself.
     """
 
-    def kl(particles: int, name: str) -> PathDivergence:
-        seed = cell.seed(options.seed, name)
+    def kl(particles: int, purpose: str) -> PathDivergence:
+        seed = cell.own_seed(purpose)
         return sv.kl(target, tableau, "path", particles=particles, seed=seed, inner=INNER, threads=1, progress=False)
 
-    if options.particles is not None:
-        return kl(options.particles, "run")
-    affordable = int(options.budget / cell.cost)
+    if cell.particles is not None:
+        return kl(cell.particles, "run")
+    affordable = int(cell.budget / cell.a_start)
     if affordable <= _LEAST_STARTS:
         return kl(INNER * max(affordable, _PILOT_STARTS), "run")
     pilot = kl(INNER * _PILOT_STARTS, "pilot")
@@ -166,6 +160,11 @@ def estimate(cell: Cell, target: sv.targets.Target, tableau: Tableau, options: N
     least = max(pilot.path_kl / copies, 0.5 * variance)
     wanted = variance / (_AIM * least) ** 2 if least > 0.0 else inf
     return kl(INNER * int(min(max(wanted, _LEAST_STARTS), affordable)), "run")
+
+
+def fold(rows: list[Row], options: Namespace) -> Tables:
+    """Return the rows, and the laws fitted to them."""
+    return {"": rows, "_fits": fits(rows)}
 
 
 def fits(rows: Sequence[Row]) -> list[Row]:
@@ -219,30 +218,9 @@ def _value(row: Row, quantity: str) -> tuple[float, float]:
     return (value, error) if value is not None and isfinite(value) else (nan, inf)
 
 
-def write(results: Results, options: Namespace, elapsed: float) -> list[Path]:
-    """Write rows, fits and metadata; return their paths."""
-    stem = options.out / "path_scaling"
-    written = []
-    for suffix, rows in {"": results.rows, "_fits": results.fits}.items():
-        written.append(Path(f"{stem}{suffix}.csv"))
-        _command.write_rows(written[-1], rows)
-    written.append(Path(f"{stem}.json"))
-    settings = {key: value for key, value in vars(options).items() if key != "out"}
-    fixed = {"horizon": HORIZON, "early_stop": EARLY_STOP, "inner": INNER, "target_seed": TARGET_SEED}
-    _command.write_metadata(written[-1], settings, fixed=fixed, seconds=round(elapsed, 1))
-    return written
-
-
-def parser() -> _command.Parser:
-    """Return the command line."""
-    result = _command.Parser(
-        prog="python -m studies.path_scaling",
-        description=(__doc__ or "").strip(),
-        epilog="examples:\n  python -m studies.path_scaling --quick\n"
-        "  python -m studies.path_scaling --families diagonal_10,full_10 --schemes ddpm,srk \\\n"
-        "      --dimensions 4,16,64 --steps 32,64,128,256,512 --budget 5 --out paths",
-    )
-    add = result.add_argument
+def add_options(command: _command.Parser) -> None:
+    """Add the grid's options."""
+    add = command.add_argument
     add(
         "--families",
         type=_command.listed(_command.name_of("family", FAMILIES)),
@@ -286,29 +264,28 @@ def parser() -> _command.Parser:
         metavar="N",
         help="of all that is random but the targets (default: 0)",
     )
-    result.add_output_options()
-    return result
+
+
+STUDY = Study(
+    name="path_scaling",
+    described=__doc__ or "",
+    example="python -m studies.path_scaling --quick\n"
+    "python -m studies.path_scaling --families diagonal_10,full_10 --schemes ddpm,srk \\\n"
+    "    --dimensions 4,16,64 --steps 32,64,128,256,512 --budget 5 --out paths",
+    cell=Cell,
+    cells=cells,
+    solve=solve,
+    fold=fold,
+    report=_path_report.report,
+    add_options=add_options,
+    full={"families": tuple(FAMILIES), "schemes": tuple(SCHEMES), "steps": STEPS, "budget": BUDGET},
+    quick=QUICK,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit status."""
-    command = parser()
-    options = command.parse_args(argv)
-    full = {"families": tuple(FAMILIES), "schemes": tuple(SCHEMES), "steps": STEPS, "budget": BUDGET}
-    _command.fill_in(options, full, QUICK)
-    options.steps = tuple(sorted(options.steps))
-    started = time.perf_counter()
-    try:
-        results = run(options)
-        # Rows first: what comes after may fail, and nothing computed is to be lost.
-        files = write(results, options, time.perf_counter() - started)
-        print(_path_report.report(results.rows, results.fits))
-        if any(row["path_kl"] is not None for row in results.rows):
-            files += figure.save(results.rows, options.out)
-    except (ValueError, OSError) as problem:
-        command.error(str(problem))
-    print("\nWritten: " + " ".join(str(path) for path in files))
-    return 0 if results.complete else 130  # what shells report of an interrupted command
+    return run_command(STUDY, argv)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from matplotlib.image import imread
 
 from figures import dimension_scaling, style
 from srkverify.schemes import SCHEMES
+from studies._command import write_rows
 
 FAMILIES = ("product_mixture", "two_point", "rough", "low_rank")
 
@@ -31,7 +32,7 @@ def rows(schemes=("ddpm", "srk"), families=FAMILIES):
 
 @pytest.mark.parametrize("view", [dimension_scaling.DIMENSION, dimension_scaling.ACCURACY])
 def test_a_panel_a_family_with_labelled_axes(view):
-    figure = dimension_scaling.draw(rows(), view)
+    figure = dimension_scaling.draw_view(rows(), view)
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title(loc="left") for axes in panels] == [name.replace("_", " ") for name in FAMILIES]
     assert panels[0].get_ylabel() == "score evaluations"
@@ -42,13 +43,15 @@ def test_a_panel_a_family_with_labelled_axes(view):
 
 
 def test_extrapolated_points_are_hollow():
-    figure = dimension_scaling.draw(rows(), dimension_scaling.DIMENSION)
+    figure = dimension_scaling.draw_view(rows(), dimension_scaling.DIMENSION)
     points = [line for line in figure.axes[0].lines if line.get_marker() == "D" and len(line.get_xdata(orig=True)) == 1]
     assert [line.get_markerfacecolor() == "white" for line in points] == [False, False, True]
 
 
-def test_files_are_written_whole_and_say_the_same_twice(tmp_path):
-    first = dimension_scaling.save(rows(), tmp_path)
+def test_files_are_written_whole_and_say_the_same_from_csv(tmp_path):
+    with style.style():
+        drawn = dimension_scaling.draw({"": rows()})
+        first = [path for stem, figure in drawn.items() for path in style.save(figure, tmp_path / stem)]
     assert [path.name for path in first] == [
         f"dimension_scaling_{view}.{kind}" for view in ("dimension", "accuracy") for kind in ("png", "pdf")
     ]
@@ -58,15 +61,16 @@ def test_files_are_written_whole_and_say_the_same_twice(tmp_path):
     assert len(np.unique(image[::10, ::10].reshape(-1, image.shape[2]), axis=0)) > 20
     assert 0.7 < (image[..., :3] == 1.0).all(axis=2).mean() < 0.99  # mostly paper, but not all
     assert before[1].startswith(b"%PDF")
-    as_text = [{key: str(value) for key, value in row.items()} for row in rows()]
-    assert [path.read_bytes() for path in dimension_scaling.save(as_text, tmp_path)] == before
-    assert len(list(tmp_path.iterdir())) == 4
+    write_rows(tmp_path / "dimension_scaling.csv", [*rows(), {**rows()[0], "steps": None}])
+    assert dimension_scaling.main([str(tmp_path)]) == 0
+    assert [path.read_bytes() for path in first] == before
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_few_rows_are_enough_and_none_are_refused():
-    dimension_scaling.draw(rows()[:1], dimension_scaling.ACCURACY)
+    assert len(dimension_scaling.draw({"": rows()[:1]})) == 2
     with pytest.raises(ValueError, match="rows must hold at least one cell"):
-        dimension_scaling.draw([{**rows()[0], "steps": None}], dimension_scaling.DIMENSION)
+        dimension_scaling.draw({"": [{**rows()[0], "steps": None}]})
 
 
 def test_drawing_again_from_a_directory(tmp_path, capsys):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from figures import path_scaling
+from figures import path_scaling, style
+from studies._command import write_rows
 
 FAMILIES = ("product_mixture", "diagonal_10", "full_2", "full_50")
 
@@ -38,7 +39,7 @@ def faces(figure, panel, marker):
 
 @pytest.mark.parametrize("view", path_scaling.VIEWS)
 def test_a_panel_a_family_with_labelled_axes(view):
-    figure = path_scaling.draw(rows(), view)
+    figure = path_scaling.draw_view(rows(), view)
     panels = [axes for axes in figure.axes if axes.get_visible()]
     titles = [axes.get_title(loc="left").split(",")[0] for axes in panels]
     assert titles == [name.replace("_", " ") for name in FAMILIES]
@@ -50,12 +51,12 @@ def test_a_panel_a_family_with_labelled_axes(view):
 
 
 def test_what_is_known_badly_is_hollow():
-    figure = path_scaling.draw(rows(), path_scaling.STEPS)
+    figure = path_scaling.draw_view(rows(), path_scaling.STEPS)
     assert [face == "white" for face in faces(figure, 0, "D")] == [False, False, True]
 
 
 def test_doubted_outputs_are_hollow_unless_known_exactly():
-    figure = path_scaling.draw(rows(), path_scaling.OUTPUT)
+    figure = path_scaling.draw_view(rows(), path_scaling.OUTPUT)
     assert [face == "white" for face in faces(figure, 0, "o")] == [False, False, True]
     assert [face == "white" for face in faces(figure, 1, "o")] == [False, True, True]
 
@@ -65,18 +66,19 @@ def test_what_is_below_its_error_is_not_drawn():
     for row in faint:
         if row["steps"] == 256:
             row["path_error"] = 1.5 * row["path_kl"]
-    assert len(faces(path_scaling.draw(faint, path_scaling.STEPS), 0, "D")) == 2
+    assert len(faces(path_scaling.draw_view(faint, path_scaling.STEPS), 0, "D")) == 2
 
 
-def test_a_figure_without_anything_to_show_is_left_out(tmp_path):
+def test_a_figure_without_anything_to_show_is_left_out():
     nothing = [{**row, "marginal_kl": -1e-3, "exact_kl": None} for row in rows(families=("full_2",))]
-    names = [path.name for path in path_scaling.save(nothing, tmp_path)]
-    assert names == [f"path_scaling_{view}.{kind}" for view in ("steps", "dimension") for kind in ("png", "pdf")]
+    assert list(path_scaling.draw({"": nothing})) == ["path_scaling_steps", "path_scaling_dimension"]
 
 
-def test_files_are_written_whole_and_say_the_same_twice(tmp_path):
+def test_files_are_written_whole_and_say_the_same_from_csv(tmp_path):
     some = rows(families=FAMILIES[:2])
-    first = path_scaling.save(some, tmp_path)
+    with style.style():
+        drawn = path_scaling.draw({"": some})
+        first = [path for stem, figure in drawn.items() for path in style.save(figure, tmp_path / stem)]
     assert [path.name for path in first] == [
         f"path_scaling_{view}.{kind}" for view in ("steps", "dimension", "output") for kind in ("png", "pdf")
     ]
@@ -86,15 +88,16 @@ def test_files_are_written_whole_and_say_the_same_twice(tmp_path):
     assert len(np.unique(image[::10, ::10].reshape(-1, image.shape[2]), axis=0)) > 20
     assert 0.7 < (image[..., :3] == 1.0).all(axis=2).mean() < 0.99  # mostly paper, but not all
     assert before[1].startswith(b"%PDF")
-    as_text = [{key: "" if value is None else str(value) for key, value in row.items()} for row in some]
-    assert [path.read_bytes() for path in path_scaling.save(as_text, tmp_path)] == before
-    assert len(list(tmp_path.iterdir())) == 6
+    write_rows(tmp_path / "path_scaling.csv", [*some, {**some[0], "path_kl": None}])
+    assert path_scaling.main([str(tmp_path)]) == 0
+    assert [path.read_bytes() for path in first] == before
+    assert len(list(tmp_path.iterdir())) == 7
 
 
 def test_one_row_is_enough_and_none_are_refused():
-    path_scaling.draw(rows()[:1], path_scaling.OUTPUT)
+    assert len(path_scaling.draw({"": rows()[:1]})) == 3
     with pytest.raises(ValueError, match="rows must hold at least one cell"):
-        path_scaling.draw([{**rows()[0], "path_kl": None}], path_scaling.STEPS)
+        path_scaling.draw({"": [{**rows()[0], "path_kl": None}]})
 
 
 def test_drawing_again_from_a_directory(tmp_path, capsys):

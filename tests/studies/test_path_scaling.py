@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import srkverify as sv
+from figures import _panels
+from figures import path_scaling as figure
 from studies import __main__ as listing
-from studies import _path_report, path_scaling
+from studies import _command, _path_report, _run, path_scaling
 from studies._mixtures import FAMILIES, random_mixture
 from studies._path_report import assess, ratio
 from studies._power_law import fit_power_law
@@ -24,7 +26,7 @@ TINY = [
     "--steps=8,16,32",
     "--particles=512",
 ]
-FILES = {"path_scaling.csv", "path_scaling_fits.csv", "path_scaling.json"} | {
+FILES = {"path_scaling.csv", "path_scaling_fits.csv", "path_scaling.json", "results.sqlite"} | {
     f"path_scaling_{view}.{kind}" for view in ("steps", "dimension", "output") for kind in ("png", "pdf")
 }
 
@@ -32,6 +34,11 @@ FILES = {"path_scaling.csv", "path_scaling_fits.csv", "path_scaling.json"} | {
 def read(path):
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def options(*arguments):
+    """Options as the command fills them in."""
+    return _run.parsed(path_scaling.STUDY, _run.parser(path_scaling.STUDY).parse_args(arguments))
 
 
 def law(
@@ -96,24 +103,30 @@ def test_estimates_agree_with_what_is_known(tiny):
 def test_a_row_is_what_kl_says_of_the_cell(tiny):
     out, _ = tiny
     row = next(r for r in read(out / "path_scaling.csv") if (r["family"], r["scheme"]) == ("diagonal_2", "ddpm"))
-    cell = path_scaling.Cell("diagonal_2", "ddpm", int(row["dimension"]), int(row["steps"]))
+    cell = path_scaling.Cell("diagonal_2", "ddpm", int(row["dimension"]), int(row["steps"]), 512, 0.1, 0)
     tableau = sv.schemes.ddpm(sv.schedules.exponential(6.0, 0.01, cell.steps))
-    seed = cell.seed(0, "run")
+    seed = cell.own_seed("run")
     found = sv.kl(random_mixture(2, 2, full=False), tableau, "path", particles=512, seed=seed, inner=path_scaling.INNER)
     assert float(row["path_kl"]) == pytest.approx(found.path_kl, rel=1e-12)
 
 
-def test_rows_do_not_depend_on_the_rest_of_the_grid(tiny, tmp_path):
-    def small(row):
-        return (row["family"], row["steps"]) == ("diagonal_2", "16")
-
+def test_rows_do_not_depend_on_the_rest_of_the_grid(tiny):
     out, _ = tiny
-    assert path_scaling.main([*TINY, "--families=diagonal_2", "--steps=16", f"--out={tmp_path}"]) == 0
-    known = {(r["scheme"], r["dimension"]): r for r in read(out / "path_scaling.csv") if small(r)}
-    again = read(tmp_path / "path_scaling.csv")
-    assert len(again) == len(known) == 4
-    for row in again:
-        assert row["path_kl"] == known[row["scheme"], row["dimension"]]["path_kl"]
+    known = {(r["scheme"], r["dimension"]): r for r in read(out / "path_scaling.csv") if r["family"] == "diagonal_2"}
+    grid = path_scaling.cells(options(*TINY, "--families=diagonal_2", "--schemes=srk", "--steps=32"))
+    assert len(grid) == 2
+    for cell in grid:
+        (row,) = path_scaling.solve(cell)
+        assert repr(row["path_kl"]) == known["srk", str(cell.dimension)]["path_kl"]
+
+
+def test_seeds_are_the_cells_own_and_do_not_change_with_what_is_spent():
+    grid = path_scaling.cells(options())
+    assert len({cell.own_seed("run") for cell in grid}) == len(grid)
+    cell = path_scaling.Cell("diagonal_2", "srk", 4, 64, None, 0.1, 0)
+    assert cell.own_seed("run") == path_scaling.Cell("diagonal_2", "srk", 4, 64, 512, 5.0, 0).own_seed("run")
+    assert cell.own_seed("run") != cell.own_seed("pilot")
+    assert cell.own_seed("run") != path_scaling.Cell("diagonal_2", "srk", 4, 64, None, 0.1, 1).own_seed("run")
 
 
 def test_fits_metadata_and_report_are_kept(tiny):
@@ -125,17 +138,19 @@ def test_fits_metadata_and_report_are_kept(tiny):
     assert (float(ddpm["theorem_d"]), float(ddpm["theorem_eps"])) == (1.0, 2.0)
     record = json.loads((out / "path_scaling.json").read_text(encoding="utf-8"))
     assert record["options"]["dimensions"] == [2, 6]
-    assert record["fixed"]["target_seed"] == path_scaling.TARGET_SEED
     assert record["versions"]["numpy"]
-    report = printed.split("\n\nWritten:")[0]
-    assert max(map(len, report.splitlines())) <= 110
+    said = _path_report.report(_panels.read_tables(out, "path_scaling"), options())
+    for table in said.tables:
+        text = _command.table(table.header, table.rows, table.left)
+        assert text in printed
+        assert max(map(len, text.splitlines())) <= 110
     for words in (
         "ddpm, bound d/ε^2",
         "srk, bound d^1.5/ε:",
         "DDPM against SRK",
         "KL of the output over that of paths",
     ):
-        assert words in report
+        assert words in printed
 
 
 def test_the_budget_decides_where_particles_are_not_given(monkeypatch):
@@ -146,14 +161,16 @@ def test_the_budget_decides_where_particles_are_not_given(monkeypatch):
         return type("Found", (), {"path_kl": 0.01, "path_error": np.sqrt(0.02 / (particles // inner))})()
 
     monkeypatch.setattr(path_scaling.sv, "kl", kl)
-    cell = path_scaling.Cell("diagonal_2", "srk", 4, 64)
-    options = path_scaling.parser().parse_args(["--budget=1e9"])
-    path_scaling.estimate(cell, None, None, options)
+
+    def estimated(budget):
+        return path_scaling.estimate(path_scaling.Cell("diagonal_2", "srk", 4, 64, None, budget, 0), None, None)
+
+    estimated(1e9)
     # Variance 2 KL a path: a relative error of 4% needs 2/(0.04² KL) starts.
     assert asked[1] == pytest.approx(path_scaling.INNER * 2.0 / (0.04**2 * 0.01), rel=1e-3)
-    path_scaling.estimate(cell, None, None, path_scaling.parser().parse_args([f"--budget={1000.5 * cell.cost}"]))
+    estimated(1000.5 * path_scaling.Cell("diagonal_2", "srk", 4, 64, None, 1.0, 0).a_start)
     assert asked[3] == 1000 * path_scaling.INNER
-    path_scaling.estimate(cell, None, None, path_scaling.parser().parse_args(["--budget=1e-9"]))
+    estimated(1e-9)
     assert len(asked) == 5  # no pilot where more could not be had
     assert asked[4] >= 32 * path_scaling.INNER
 
@@ -246,8 +263,8 @@ def test_a_verdict_without_exponents_says_so():
 @pytest.mark.parametrize(("p", "words"), [(2.0, "is seen"), (1.0, "is not seen")])
 def test_the_separation_is_said_to_be_seen_only_where_it_is(p, words):
     rows = law(1.0, 1.0, scheme="ddpm", noise=0.01) + law(1.0, p, noise=0.01)
-    text = _path_report.report(rows, path_scaling.fits(rows))
-    assert f"1/K against 1/K², {words} in the KL of paths" in " ".join(text.split())
+    said = _path_report.report(path_scaling.fold(rows, options()), options()).verdict
+    assert f"1/K against 1/K², {words} in the KL of paths" in " ".join(said)
 
 
 def test_the_ratio_uses_the_exact_kl_and_is_left_out_where_unknown():
@@ -280,49 +297,51 @@ def test_every_family_has_targets_in_its_dimensions():
         assert family.microseconds(64) >= family.microseconds(4) > 0.0
 
 
-SMALLEST = ["--families=diagonal_2", "--schemes=ddpm", "--dimensions=2,3", "--steps=8", "--particles=256"]
-
-
-def test_rows_survive_a_figure_that_fails(tmp_path, monkeypatch, capsys):
-    def broken(rows, directory):
+def test_rows_survive_a_figure_that_fails(tiny, tmp_path, monkeypatch, capsys):
+    def broken(tables):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(path_scaling.figure, "save", broken)
+    out, _ = tiny
+    monkeypatch.setattr(figure, "draw", broken)
     with pytest.raises(SystemExit) as stopped:
-        path_scaling.main([*SMALLEST, f"--out={tmp_path}"])
+        path_scaling.main([*TINY, f"--out={tmp_path}", f"--store={out / 'results.sqlite'}"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
-    assert len(read(tmp_path / "path_scaling.csv")) == 2
+    assert read(tmp_path / "path_scaling.csv") == read(out / "path_scaling.csv")
 
 
-def test_an_interrupt_keeps_the_cells_that_are_done(tmp_path, monkeypatch, capsys):
-    real = path_scaling.solve
-
-    def interrupted(cell, options, table):
-        if cell.dimension == 2:
-            raise KeyboardInterrupt
-        return real(cell, options, table)
-
-    monkeypatch.setattr(path_scaling, "solve", interrupted)
-    monkeypatch.setattr(path_scaling.os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(path_scaling, "as_completed", list)  # in the order of submission
-    assert path_scaling.main([*SMALLEST, f"--out={tmp_path}"]) == 130
-    assert [row["dimension"] for row in read(tmp_path / "path_scaling.csv")] == ["3"]
-    assert "interrupted" in capsys.readouterr().err
+def test_cells_that_are_missing_leave_the_others_and_their_fits(tiny):
+    rows = [row for row in _panels.read_tables(tiny[0], "path_scaling")[""] if row["scheme"] == "ddpm"][1:]
+    folded = path_scaling.fold(rows, options())
+    assert {fit["scheme"] for fit in folded["_fits"]} == {"ddpm"}
+    assert "ddpm, bound d/ε^2" in " ".join(_path_report.report(folded, options()).verdict)
+    nothing = path_scaling.fold([], options())
+    assert _path_report.report(nothing, options()).verdict == ["No cell is done."]
+    with pytest.raises(ValueError, match="rows must hold at least one cell"):
+        figure.draw(nothing)
 
 
-def test_cells_without_an_estimate_are_said_to_be_so(tmp_path, monkeypatch, capsys):
+def test_cells_without_an_estimate_are_said_to_be_so(monkeypatch):
     def refused(*_, **__):
         raise ValueError("tableau must have an output law whose density double precision holds")
 
     monkeypatch.setattr(path_scaling.sv, "kl", refused)
-    assert path_scaling.main([*SMALLEST, f"--out={tmp_path}"]) == 0
-    rows = read(tmp_path / "path_scaling.csv")
-    assert [row["path_kl"] for row in rows] == ["", ""]
+    settings = ["--families=diagonal_2", "--schemes=ddpm", "--dimensions=2,3", "--steps=8", "--particles=256"]
+    rows = [row for cell in path_scaling.cells(options(*settings)) for row in path_scaling.solve(cell)]
+    assert [row["path_kl"] for row in rows] == [None, None]
     assert "double precision" in rows[0]["note"]
-    printed = capsys.readouterr().out
-    assert "No estimate in 2 of 2 cells, first diagonal_2, ddpm, d = 2, K = 8" in printed
-    assert "too few cells" in printed
+    said = " ".join(_path_report.report(path_scaling.fold(rows, options()), options()).verdict)
+    assert "No estimate in 2 of 2 cells, first diagonal_2, ddpm, d = 2, K = 8" in said
+    assert "too few cells" in said
+
+
+def test_cells_say_what_they_cost_roughly():
+    grid = path_scaling.cells(options())
+    assert 100.0 < sum(cell.cost for cell in grid) < 400.0  # 180 processor seconds where this was written
+    (cell,) = path_scaling.cells(
+        options("--families=full_2", "--schemes=srk", "--dimensions=4", "--steps=8", "--particles=800")
+    )
+    assert cell.cost == pytest.approx(800 / path_scaling.INNER * cell.a_start)
 
 
 @pytest.mark.parametrize(
@@ -365,7 +384,7 @@ def test_help_has_examples_and_every_option(capsys):
     text = capsys.readouterr().out
     for option in ("families", "schemes", "dimensions", "steps", "particles", "budget", "seed", "out", "quick"):
         assert f"--{option}" in text
-    assert "examples:" in text
+    assert "example:" in text
 
 
 def test_the_study_is_listed(capsys):
