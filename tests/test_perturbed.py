@@ -331,6 +331,21 @@ def test_squared_error_against_adaptive_quadrature():
         assert value == pytest.approx(expected + epsilon**2, rel=1e-9)
 
 
+def test_squared_error_of_another_law_is_what_kl_loses_in_time():
+    """De Bruijn's identity: d/dt KL(q_t ‖ m_t) = −E|∇log q_t − ∇log m_t|²."""
+
+    def kl(time):
+        x = np.linspace(-14.0, 14.0, 40_001)[:, None]
+        own, other = TARGET.log_density(x, time=time), WRONG.log_density(x, time=time)
+        return float((np.exp(own) * (own - other)).sum() * (x[1, 0] - x[0, 0]))
+
+    points, weights = np.polynomial.legendre.leggauss(40)
+    half = 0.5 * np.log(3.0 / 0.02)
+    times = 0.02 * np.exp(half * (points + 1.0))  # in log t the integrand is smooth
+    dissipated = half * (weights * times) @ squared_error(TARGET, times, score=WRONG)
+    assert dissipated == pytest.approx(kl(0.02) - kl(3.0), rel=1e-9)
+
+
 def test_squared_error_on_a_gaussian_in_closed_form():
     target, time = sv.GaussianMixture([1.0], [[0.5, 0.0]], [[0.4, 2.0]]), 0.3
     v = np.array([0.4, 2.0]) * np.exp(-0.6) + 1.0 - np.exp(-0.6)

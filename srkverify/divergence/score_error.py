@@ -17,7 +17,7 @@ from srkverify.schedules import check_times
 from srkverify.targets import GaussianMixture, Product, Target
 
 BlockScore = Score1D | GaussianBlock | None  # what is evaluated on a block; None: its own score
-_REACH, _DENSITY = 12.0, 32.0  # of the rule that integrates over a component, in standard deviations
+_REACH, _DENSITY = 10.0, 16.0  # of the rule that integrates over a component, in standard deviations
 
 
 def pairs(target: Target, score: Target | Wavy | None) -> list[tuple[Block, BlockScore]]:
