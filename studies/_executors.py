@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ProcessPoolExecutor
 from typing import Any, Protocol
 
+from tqdm import tqdm
+
 _TIMEOUT = "10s"  # to reach a scheduler
 
 
@@ -124,6 +126,8 @@ def failure(problem: BaseException) -> str:
 def _prepare() -> None:
     """Set a new process up: an interrupt is its parent's business, and it dies with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Its own lock is a semaphore of the system, which a process that is ended leaves behind.
+    tqdm.set_lock(threading.RLock())
     parent = multiprocessing.parent_process()
     assert parent is not None
 

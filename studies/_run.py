@@ -90,7 +90,7 @@ def priced(study: Study, options: Namespace) -> str:
     with Store(options.store) as store:
         left = price(study, study.cells(options), store)
     workers = _workers(study, options)
-    return _price_text(study.name, left, workers if options.scheduler is None else None)
+    return price_text(study.name, left, workers if options.scheduler is None else None)
 
 
 def run(study: Study, options: Namespace) -> Result:
@@ -140,15 +140,17 @@ def _workers(study: Study, options: Namespace) -> int:
     return asked if study.workers is None else min(asked, study.workers)
 
 
-def _price_text(name: str, left: Price, workers: int | None) -> str:
+def price_text(name: str, left: Price, workers: int | None) -> str:
+    """Return a line on what is left to do, on so many processes of this machine, or on a cluster if None."""
     todo = left.cells - left.stored
-    took = f"about {_duration(left.seconds)} of processor time"
+    took = f"about {duration(left.seconds)} of processor time"
     if workers is not None:
-        took += f", {_duration(left.seconds / workers)} on {workers} process{'es' * (workers > 1)}"
+        took += f", {duration(left.seconds / workers)} on {workers} process{'es' * (workers > 1)}"
     return f"{name}: {left.cells} cells, {left.stored} stored, {todo} to solve: {took if todo else 'nothing to do'}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time as one says it."""
     if seconds < 100.0:
         return f"{seconds:.2g} s"
     return f"{seconds / 60:.3g} min" if seconds < 6000.0 else f"{seconds / 3600:.3g} h"

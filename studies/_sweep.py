@@ -83,7 +83,8 @@ class Job:
     cost: float
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {value}" for name, value in json.loads(self.parameters).items())
+        fields = json.loads(self.parameters)
+        return ", ".join(f"{name} {value}" for name, value in fields.items() if not isinstance(value, list))
 
 
 def jobs(study: Study, grid: Sequence[Any]) -> list[Job]:
