@@ -7,12 +7,29 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+ORDER = (  # from one step to whole budgets; studies that are not named come after, `all` last
+    "step_convergence",
+    "score_error",
+    "overhead",
+    "tv_distance",
+    "low_dimension",
+    "hard_instances",
+    "roughness",
+    "schedules",
+    "initialisation",
+    "dimension_scaling",
+    "path_scaling",
+)
+ALL = "all"
+
 
 def studies() -> Iterator[tuple[str, str]]:
-    """Yield each study's name and the first line of its docstring, without importing it."""
-    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
-        described = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        yield path.stem, described.split("\n", 1)[0]
+    """Yield each study's name and the first line of its docstring, without importing it; ``all`` comes last."""
+    found = {path.stem: path for path in sorted(Path(__file__).parent.glob("[!_]*.py"))}
+    places = {name: place for place, name in enumerate(ORDER)}
+    for name in sorted(found, key=lambda name: (name == ALL, places.get(name, len(ORDER)))):
+        described = ast.get_docstring(ast.parse(found[name].read_text(encoding="utf-8"))) or ""
+        yield name, described.split("\n", 1)[0]
 
 
 def main(argv: list[str] | None = None) -> int:
