@@ -3,7 +3,7 @@
 Data goes one way: target + times → tableau → engine → samples or divergence.
 """
 
-from srkverify import brownian, schedules, schemes
+from srkverify import brownian, perturbed, schedules, schemes
 from srkverify.divergence import Divergence, PathDivergence, UnreliableEstimateWarning, kl, start_kl, tv
 from srkverify.sampling import sample, sample_blocks
 from srkverify.tableau import Row, Tableau, assemble
@@ -20,6 +20,7 @@ __all__ = [
     "assemble",
     "brownian",
     "kl",
+    "perturbed",
     "sample",
     "sample_blocks",
     "schedules",

@@ -94,8 +94,8 @@ def _verdict(tables: Tables) -> list[str]:
         lines.append(
             f"Largest exponent found of √(d C(d)), C = KL·K² at fixed K: {_interval(found, 'exponent')}, {below:.2f} "
             f"below the theorem's {SRK_THEOREM[0]:g}; {bare} with the grid's logarithm divided out; of K* itself, "
-            f"counted at smaller d: {counted}. At the largest d DDPM needs {found['ddpm_ratio']:.3g} times the steps, with "
-            f"exponent {found['ddpm']:.3f}."
+            f"counted at smaller d: {counted}. At the largest d DDPM needs {found['ddpm_ratio']:.3g} times the steps, "
+            f"with exponent {found['ddpm']:.3f}."
         )
     if lines:
         lines.append("A search is no proof: it bounds the worst case from below.")
