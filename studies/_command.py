@@ -23,6 +23,14 @@ from srkverify import __version__, _check
 
 Value = TypeVar("Value")
 
+# What lists that several studies take hold.
+_WORDS = {
+    "families": "families of targets",
+    "schemes": "samplers",
+    "dimensions": "dimensions",
+    "steps": "numbers of steps",
+}
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line on stderr and exit status 2."""
@@ -44,6 +52,27 @@ class Parser(argparse.ArgumentParser):
             help="directory for rows and figures (default: results)",
         )
         self.add_argument("--quick", action="store_true", help="smaller default grids: a look in seconds")
+
+    def add_names(self, plural: str, kind: str, allowed: Iterable[str], default: Iterable[str] | None = None) -> None:
+        """Add --PLURAL, a list of names of a kind; the help says which are the default, all if None."""
+        known = ", ".join(names := list(allowed))
+        said = f"all): {known}" if default is None else f"{', '.join(default)}); known: {known}"
+        self.add_argument(
+            f"--{plural}",
+            type=listed(name_of(kind, names)),
+            metavar="NAME,…",
+            help=f"{_WORDS[plural]} (default: {said}",
+        )
+
+    def add_integers(self, plural: str, kind: str, at_least: int, at_most: int, default: str | Iterable[int]) -> None:
+        """Add --PLURAL, a list of integers; the help says which are the default."""
+        said = default if isinstance(default, str) else ",".join(f"{value:g}" for value in default)
+        self.add_argument(
+            f"--{plural}",
+            type=listed(integer(kind, at_least, at_most)),
+            metavar=f"{'D' if plural == 'dimensions' else 'K'},…",
+            help=f"{_WORDS[plural]} (default: {said})",
+        )
 
     def add_sweep_options(self) -> None:
         """Add what the sweep engine takes of every study."""

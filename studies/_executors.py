@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ProcessPoolExecutor
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 from tqdm import tqdm
@@ -24,9 +25,6 @@ class Executor(Protocol):
     def submit(self, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Begin a task. Its future raises ``BrokenExecutor`` if the process that ran it has died."""
 
-    def restart(self) -> None:
-        """Replace what has died; the tasks that were running are lost."""
-
     def stop(self) -> None:
         """End, at once: running tasks are abandoned."""
 
@@ -37,40 +35,52 @@ def processors() -> int:
 
 
 class Processes:
-    """Processes of this machine, each with an interpreter and compiled code of its own."""
+    """Processes of this machine, each with an interpreter and compiled code of its own.
+
+    Each is a pool of one: if a process of a larger pool dies, the pool gives up what its others were doing.
+    """
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._begin()
+        self._pools: set[ProcessPoolExecutor] = set()
+        self._free: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+        for _ in range(count):
+            self._free.put(self._begin())
 
-    def _begin(self) -> None:
+    def _begin(self) -> ProcessPoolExecutor:
         # Not by fork: threads of compiled code and of BLAS do not survive it.
-        self._pool = ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), _prepare)
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare)
+        self._pools.add(pool)
+        return pool
 
     def slots(self) -> int:
-        """Return the number of processes: a cell is begun when one is free, so that a lost process costs one cell."""
+        """Return the number of processes: a cell is begun when one is free."""
         return self._count
 
     def submit(self, task: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Begin a task in a free process."""
-        try:
-            return self._pool.submit(task, *arguments)
-        except BrokenExecutor as problem:  # a process has died since the last look
-            lost: Future[Any] = Future()
-            lost.set_exception(problem)
-            return lost
+        pool = self._free.get()
 
-    def restart(self) -> None:
-        """Begin anew with as many processes."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._begin()
+        def free(future: Future[Any]) -> None:
+            lost = not future.cancelled() and isinstance(future.exception(), BrokenExecutor)
+            if lost:
+                self._pools.discard(pool)
+            self._free.put(self._begin() if lost else pool)
+
+        try:
+            future = pool.submit(task, *arguments)
+        except BrokenExecutor as problem:  # the process has died while it had nothing to do
+            future = Future()
+            future.set_exception(problem)
+        future.add_done_callback(free)
+        return future
 
     def stop(self) -> None:
         """Kill the processes."""
-        workers = list((self._pool._processes or {}).values())
-        for worker in workers:
-            worker.terminate()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in list(self._pools):
+            for worker in list((pool._processes or {}).values()):
+                worker.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Cluster:
@@ -104,9 +114,6 @@ class Cluster:
         """Begin a task on some worker."""
         future: Future[Any] = self._executor.submit(task, *arguments)
         return future
-
-    def restart(self) -> None:
-        """Do nothing: the scheduler has its own ways."""
 
     def stop(self) -> None:
         """Cancel what is left and close the connection; the cluster stays."""

@@ -24,7 +24,7 @@ from studies._store import Entry, Store, StoreFullError
 from studies._study import Row, Study
 
 _QUIET = 2.0  # seconds before a progress bar shows
-_CHANCES = 2  # of a cell whose process dies; the later ones alone, so that the blame is its own
+_CHANCES = 2  # of a cell whose process dies, perhaps through no fault of its own
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,6 @@ class _Run:
         self.stored = len(done)
         left = [job for job in todo.values() if job.key not in done]
         self.waiting = deque(sorted(left, key=lambda job: job.cost, reverse=True))
-        self.suspects: deque[Job] = deque()
         self.running: dict[Future[Solved], Job] = {}
         self.losses: dict[str, int] = {}
         self.failures: list[str] = []
@@ -165,21 +164,15 @@ class _Run:
         self.store.reserve()
         try:
             with self._progress():
-                while self.waiting or self.suspects or self.running:
-                    self._begin()
+                while self.waiting or self.running:
+                    while self.waiting and len(self.running) < self.executor.slots():
+                        self._submit(self.waiting.popleft())
                     if self.running:
                         finished, _ = wait(self.running, return_when=FIRST_COMPLETED)
                         self._collect(finished)
         except (KeyboardInterrupt, StoreFullError) as problem:
             self._rescue(wait_for_all=isinstance(problem, StoreFullError))
             raise
-
-    def _begin(self) -> None:
-        """Submit what waits; a cell whose process died runs alone, when nothing else is left."""
-        while self.waiting and len(self.running) < self.executor.slots():
-            self._submit(self.waiting.popleft())
-        if self.suspects and not self.running:
-            self._submit(self.suspects.popleft())
 
     def _submit(self, job: Job) -> None:
         known = self.store.entries([job.key]).get(job.key)
@@ -190,20 +183,15 @@ class _Run:
         self.running[self.executor.submit(solve, self.study.home, self.code, _parameters(job.cell))] = job
 
     def _collect(self, finished: set[Future[Solved]]) -> None:
-        broken = False
         for future in finished:
             job = self.running.pop(future)
-            problem = None if future.cancelled() else future.exception()
-            if isinstance(problem, BrokenExecutor):
-                broken = True
+            if not future.cancelled() and isinstance(future.exception(), BrokenExecutor):
                 self.losses[job.key] = self.losses.get(job.key, 0) + 1
                 if self.losses[job.key] < _CHANCES:
-                    self.suspects.append(job)
+                    self.waiting.append(job)
                     continue
             self._store(job, _answer(future))
             self._count(job)
-        if broken:
-            self.executor.restart()
 
     def _store(self, job: Job, solved: Solved) -> None:
         if solved.rows is None:

@@ -202,24 +202,9 @@ def _exponents(fit: ExponentFit) -> list[tuple[str, str, Any]]:
 def add_options(command: _command.Parser) -> None:
     """Add the grid's options."""
     add = command.add_argument
-    add(
-        "--families",
-        type=_command.listed(_command.name_of("family", FAMILIES)),
-        metavar="NAME,…",
-        help=f"families of targets (default: all): {', '.join(FAMILIES)}",
-    )
-    add(
-        "--schemes",
-        type=_command.listed(_command.name_of("scheme", SCHEMES)),
-        metavar="NAME,…",
-        help=f"samplers (default: {', '.join(SCHEME_NAMES)}); known: {', '.join(SCHEMES)}",
-    )
-    add(
-        "--dimensions",
-        type=_command.listed(_command.integer("dimension", 1, 1_000_000)),
-        metavar="D,…",
-        help=f"dimensions (default: {','.join(f'{d:g}' for d in DIMENSIONS)})",
-    )
+    command.add_names("families", "family", FAMILIES)
+    command.add_names("schemes", "scheme", SCHEMES, SCHEME_NAMES)
+    command.add_integers("dimensions", "dimension", 1, 1_000_000, DIMENSIONS)
     add(
         "--epsilons",
         type=_command.listed(_command.number("epsilon", above=0.0, below=1.0)),

@@ -210,30 +210,10 @@ def line(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -> Ex
 def add_options(parser: _command.Parser) -> None:
     """Add the study's grid."""
     add = parser.add_argument
-    add(
-        "--families",
-        type=_command.listed(_command.name_of("family", FAMILIES)),
-        metavar="NAME,…",
-        help=f"families of targets (default: {', '.join(FAMILY_NAMES)}); known: {', '.join(FAMILIES)}",
-    )
-    add(
-        "--schemes",
-        type=_command.listed(_command.name_of("scheme", SCHEMES)),
-        metavar="NAME,…",
-        help=f"samplers (default: {', '.join(SCHEME_NAMES)}); known: {', '.join(SCHEMES)}",
-    )
-    add(
-        "--dimensions",
-        type=_command.listed(_command.integer("dimension", 1, 1_000_000)),
-        metavar="D,…",
-        help=f"dimensions (default: {','.join(f'{d:g}' for d in DIMENSIONS)})",
-    )
-    add(
-        "--steps",
-        type=_command.listed(_command.integer("steps", 2, 4096)),
-        metavar="K,…",
-        help=f"numbers of steps (default: {','.join(map(str, STEPS))})",
-    )
+    parser.add_names("families", "family", FAMILIES, FAMILY_NAMES)
+    parser.add_names("schemes", "scheme", SCHEMES, SCHEME_NAMES)
+    parser.add_integers("dimensions", "dimension", 1, 1_000_000, DIMENSIONS)
+    parser.add_integers("steps", "steps", 2, 4096, STEPS)
     add(
         "--horizons",
         type=_command.listed(_command.number("horizon", above=0.0)),

@@ -221,30 +221,11 @@ def _value(row: Row, quantity: str) -> tuple[float, float]:
 def add_options(command: _command.Parser) -> None:
     """Add the grid's options."""
     add = command.add_argument
-    add(
-        "--families",
-        type=_command.listed(_command.name_of("family", FAMILIES)),
-        metavar="NAME,…",
-        help=f"families of targets (default: all): {', '.join(FAMILIES)}",
-    )
-    add(
-        "--schemes",
-        type=_command.listed(_command.name_of("scheme", SCHEMES)),
-        metavar="NAME,…",
-        help=f"samplers (default: all): {', '.join(SCHEMES)}",
-    )
-    add(
-        "--dimensions",
-        type=_command.listed(_command.integer("dimension", 1, 1_000)),
-        metavar="D,…",
-        help="dimensions (default: 4, 16, … up to what each family can afford, 256 to 16)",
-    )
-    add(
-        "--steps",
-        type=_command.listed(_command.integer("steps", 2, 1 << 16)),
-        metavar="K,…",
-        help=f"numbers of steps (default: {','.join(map(str, STEPS))})",
-    )
+    command.add_names("families", "family", FAMILIES)
+    command.add_names("schemes", "scheme", SCHEMES)
+    affordable = "4, 16, … up to what each family can afford, 256 to 16"
+    command.add_integers("dimensions", "dimension", 1, 1_000, affordable)
+    command.add_integers("steps", "steps", 2, 1 << 16, STEPS)
     add(
         "--particles",
         type=_command.integer("particles", 4 * INNER, 1 << 40),

@@ -187,12 +187,7 @@ def fold(rows: Sequence[Row], options: Namespace) -> Tables:
 def add_options(parser: _command.Parser) -> None:
     """Add the study's grid."""
     add = parser.add_argument
-    add(
-        "--schemes",
-        type=_command.listed(_command.name_of("scheme", SCHEMES)),
-        metavar="NAME,…",
-        help=", ".join(SCHEMES),
-    )
+    parser.add_names("schemes", "scheme", SCHEMES, SCHEME_NAMES)
     grids = (*GRIDS, "optimal")
     add("--grids", type=_command.listed(_command.name_of("grid", grids)), metavar="NAME,…", help=", ".join(grids))
     add(

@@ -208,18 +208,8 @@ def add_options(parser: _command.Parser) -> None:
         metavar="NAME,…",
         help="; ".join(f"{name}: {described}" for name, (described, _) in TARGETS.items()),
     )
-    add(
-        "--schemes",
-        type=_command.listed(_command.name_of("scheme", SCHEMES)),
-        metavar="NAME,…",
-        help=f"samplers (default: all): {', '.join(SCHEMES)}",
-    )
-    add(
-        "--steps",
-        type=_command.listed(_command.integer("steps", 2, 4096)),
-        metavar="K,…",
-        help="numbers of steps (default: 4 … 512, two rungs an octave)",
-    )
+    parser.add_names("schemes", "scheme", SCHEMES)
+    parser.add_integers("steps", "steps", 2, 4096, "4 … 512, two rungs an octave")
     add(
         "--memory-up-to",
         type=_command.integer("steps", 2, 4096),

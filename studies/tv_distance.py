@@ -210,31 +210,10 @@ def _slope(places: Sequence[float], values: Sequence[float], groups: Sequence[fl
 
 def add_options(parser: _command.Parser) -> None:
     """Add the study's grid."""
-    add = parser.add_argument
-    add(
-        "--families",
-        type=_command.listed(_command.name_of("family", FAMILIES)),
-        metavar="NAME,…",
-        help=f"families of targets (default: all): {', '.join(FAMILIES)}",
-    )
-    add(
-        "--schemes",
-        type=_command.listed(_command.name_of("scheme", SCHEMES)),
-        metavar="NAME,…",
-        help=f"samplers (default: {', '.join(SCHEME_NAMES)}); known: {', '.join(SCHEMES)}",
-    )
-    add(
-        "--dimensions",
-        type=_command.listed(_command.integer("dimension", 1, 1_000_000)),
-        metavar="D,…",
-        help=f"dimensions (default: {','.join(f'{d:g}' for d in DIMENSIONS)})",
-    )
-    add(
-        "--steps",
-        type=_command.listed(_command.integer("steps", 2, 4096)),
-        metavar="K,…",
-        help=f"numbers of steps (default: {','.join(map(str, STEPS))})",
-    )
+    parser.add_names("families", "family", FAMILIES)
+    parser.add_names("schemes", "scheme", SCHEMES, SCHEME_NAMES)
+    parser.add_integers("dimensions", "dimension", 1, 1_000_000, DIMENSIONS)
+    parser.add_integers("steps", "steps", 2, 4096, STEPS)
 
 
 STUDY = Study(
