@@ -48,7 +48,7 @@ def _window(fit: Row | None) -> str:
 
 def _verdict(targets: Sequence[str], tables: Tables) -> list[str]:
     schemes = list(dict.fromkeys(row["scheme"] for row in tables[""]))
-    lines = []
+    lines = _advantage(targets, tables, "srk", "ddpm")
     for scheme in schemes:
         fits = [fit for fit in tables["_orders"] if fit["scheme"] == scheme and not isnan(fit["order"])]
         spans = []
@@ -56,7 +56,6 @@ def _verdict(targets: Sequence[str], tables: Tables) -> list[str]:
             orders = [fit["order"] for fit in fits if fit["of"] == of]
             spans.append(f"{min(orders):.2f} to {max(orders):.2f}" if orders else "not determined")
         lines.append(f"{scheme}: order {spans[0]} in KL, {spans[1]} in TV, over {len(targets)} targets.")
-    lines += _advantage(targets, tables, "srk", "ddpm")
     for level in dict.fromkeys(row["kl"] for row in tables["_reached"]):
         best = [name for name in (_cheapest(tables, target, level) for target in targets) if name]
         if best:

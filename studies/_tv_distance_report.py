@@ -69,7 +69,12 @@ def _span(fits: Sequence[Row], name: str) -> str:
 
 
 def _verdict(fits: Sequence[Row]) -> list[str]:
-    lines = []
+    low = min((fit["ratio_low"] for fit in fits if not isnan(fit["ratio_low"])), default=float("nan"))
+    high = max((fit["ratio_high"] for fit in fits if not isnan(fit["ratio_high"])), default=float("nan"))
+    lines = [
+        f"Pinsker is loose by a constant: TV/√(KL/2) = {_number(low)} to {_number(high)} wherever TV ≤ 0.2; a normal "
+        f"log-ratio has {GAUSSIAN_RATIO:.3f}."
+    ]
     for scheme in dict.fromkeys(fit["scheme"] for fit in fits):
         own = [fit for fit in fits if fit["scheme"] == scheme]
         first, last = (f"K^−{_span(own, name)}" for name in ("p_first", "p_last"))
@@ -77,10 +82,4 @@ def _verdict(fits: Sequence[Row]) -> list[str]:
         steps = f"d^{_span(own, 'cost_d')} (1/ε)^{_span(own, 'cost_eps')}"
         bound = powers(own[0]["theorem_d"], own[0]["theorem_eps"])
         lines.append(f"{scheme}: TV ~ {orders}; TV ≤ ε in {steps} steps; the theorem with Pinsker: {bound}.")
-    low = min((fit["ratio_low"] for fit in fits if not isnan(fit["ratio_low"])), default=float("nan"))
-    high = max((fit["ratio_high"] for fit in fits if not isnan(fit["ratio_high"])), default=float("nan"))
-    lines.append(
-        f"Pinsker is loose by a constant: TV/√(KL/2) = {_number(low)} to {_number(high)} wherever TV ≤ 0.2; a normal "
-        f"log-ratio has {GAUSSIAN_RATIO:.3f}."
-    )
     return lines
