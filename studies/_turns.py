@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from math import comb
 from pathlib import Path
 from typing import TypeVar
@@ -19,21 +19,23 @@ _CONFIDENCE = 0.95
 Name = TypeVar("Name", bound=Hashable)
 
 
-def in_turns(runs: Mapping[Name, Iterator[object]], rounds: int, seed: int) -> dict[Name, Array]:
-    """Return processor seconds (rounds,) of each run: once a round, in an order that chance decides.
+def in_turns(makers: Mapping[Name, Callable[[], Iterator[object]]], rounds: int, seed: int) -> dict[Name, Array]:
+    """Return processor seconds (rounds,) of the first step of each iterator: once a round, in an order left to chance.
 
-    What slows the machine down for a while slows all of them, so that the runs of a round are paired. The first of
-    each, which allocates and compiles, is not counted.
+    What slows the machine down for a while slows all of them, so that the runs of a round are paired. Iterators are
+    made anew each time, which is not counted: where in memory a run happens to lie can cost it two per cent, and has to
+    vary from round to round if intervals are to know of it. One step of each, which may compile, goes before.
     """
     generator = np.random.default_rng(seed)
-    names = list(runs)
-    for run in runs.values():
-        next(run)
+    names = list(makers)
+    for make in makers.values():
+        next(make())
     spent = {name: np.empty(rounds) for name in names}
     for turn in range(rounds):
         for index in generator.permutation(len(names)):
+            run = makers[names[index]]()
             begin = time.process_time()
-            next(runs[names[index]])
+            next(run)
             spent[names[index]][turn] = time.process_time() - begin
     return spent
 

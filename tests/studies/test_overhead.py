@@ -3,6 +3,7 @@ import json
 import re
 import time
 from argparse import Namespace
+from functools import partial
 from math import isnan
 
 import numpy as np
@@ -98,21 +99,25 @@ def test_the_interval_of_a_median_covers_it_for_a_skewed_law():
     assert abs(inside - 0.9648) < 4.0 * np.sqrt(0.9648 * 0.0352 / 4000)
 
 
-def test_competitors_run_once_a_round_and_the_first_run_is_not_counted(monkeypatch):
+def test_competitors_run_once_a_round_anew_and_making_them_is_not_counted(monkeypatch):
     now, order = [0.0], []
+    lengths = {"a": 1.0, "b": 2.5, "c": 4.0}
 
-    def run(name, seconds):
-        spent = 100.0
-        while True:
-            order.append(name)
-            now[0] += spent
+    def make(name):
+        now[0] += 100.0  # not counted
+        order.append(name)
+
+        def run():
+            now[0] += lengths[name]
             yield
-            spent = seconds
+            raise AssertionError("one step of each iterator is enough")
+
+        return run()
 
     monkeypatch.setattr(_turns.time, "process_time", lambda: now[0])
-    spent = in_turns({name: run(name, seconds) for name, seconds in (("a", 1.0), ("b", 2.5), ("c", 4.0))}, 20, seed=1)
-    for name, seconds in (("a", 1.0), ("b", 2.5), ("c", 4.0)):
-        np.testing.assert_allclose(spent[name], np.full(20, seconds), rtol=1e-12)
+    spent = in_turns({name: partial(make, name) for name in lengths}, 20, seed=1)
+    for name, seconds in lengths.items():
+        np.testing.assert_allclose(spent[name], np.full(20, seconds), rtol=1e-9)
     rounds = [tuple(order[i : i + 3]) for i in range(3, len(order), 3)]
     assert len(rounds) == 20
     assert all(sorted(each) == ["a", "b", "c"] for each in rounds)
