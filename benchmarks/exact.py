@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller sizes, one repeat")
     quick = parser.parse_args().quick
     repeats = 1 if quick else 5
-    for scheme in sv.schemes.SCHEMES:
+    for scheme in sv.schemes.COMPARED:
         mixture_job(scheme, 16)()
     gaussian_job("ddpm", 8, 8)()
 

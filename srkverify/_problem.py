@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from srkverify import _check
-from srkverify.tableau import Tableau
+from srkverify.tableau import Drawn, Tableau
 from srkverify.targets import GaussianMixture, Product
 
 STARTS = ("exact", "normal")
 
 
-def check_problem(target: object, tableau: object, start: object) -> None:
-    """Raise ``ValueError`` unless all three are what their names say."""
+def check_problem(target: object, tableau: object, start: object, drawn: bool = False) -> None:
+    """Raise ``ValueError`` unless all three are what their names say; ``drawn``: a Drawn will do for a tableau."""
     if not isinstance(target, (GaussianMixture, Product)):
         raise ValueError(f"target must be a GaussianMixture or a Product; got {type(target).__name__}")
-    if not isinstance(tableau, Tableau):
+    if isinstance(tableau, Drawn) and not drawn:
+        raise ValueError(f"tableau must be a Tableau here, not one that is drawn; got {tableau.name}")
+    if not isinstance(tableau, (Tableau, Drawn)):
         raise ValueError(f"tableau must be a Tableau (see srkverify.schemes); got {type(tableau).__name__}")
     _check.choice("start", start, STARTS)

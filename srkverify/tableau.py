@@ -189,6 +189,64 @@ class Tableau:
         return replace(self, name=f"{self.name}_without_stage_noise", stage_noise=np.zeros_like(self.stage_noise))
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A sampler that draws which tableau to use, in each step anew: a randomised midpoint, for example.
+
+    The draw of a step is independent of all else, and one for all coordinates. A scheme that draws a number from a
+    continuous law is written with the nodes and weights of a quadrature over it.
+
+    Attributes
+    ----------
+    name : the scheme's name.
+    weights : (Q,) probabilities.
+    members : Q tableaus on the same times.
+
+    Raises
+    ------
+    ValueError
+        If the weights are no probabilities of the members, or the members' times differ.
+    """
+
+    name: str
+    weights: Array
+    members: tuple[Tableau, ...]
+
+    def __post_init__(self) -> None:
+        weights = _check.finite_array("weights", self.weights, dimensions=(1,))
+        members = tuple(self.members)
+        if len(members) == 0 or len(weights) != len(members) or weights.min() < 0.0 or abs(weights.sum() - 1.0) > 1e-12:
+            raise ValueError(
+                f"weights must be one probability for each member, with the sum 1; got {weights} for "
+                f"{len(members)} members"
+            )
+        if any(not np.array_equal(member.times, members[0].times) for member in members):
+            raise ValueError("members must all have the same times; got different grids")
+        weights.setflags(write=False)
+        object.__setattr__(self, "weights", weights)
+        object.__setattr__(self, "members", members)
+
+    @property
+    def times(self) -> Array:
+        """(K+1,) forward times, decreasing."""
+        return self.members[0].times
+
+    @property
+    def steps(self) -> int:
+        """Number of steps K."""
+        return self.members[0].steps
+
+    @property
+    def memory(self) -> int:
+        """Number of earlier evaluations that a step may use, the largest of the members'."""
+        return max(member.memory for member in self.members)
+
+    @property
+    def nfe(self) -> int:
+        """Number of score evaluations of a whole run, the largest of the members'."""
+        return max(member.nfe for member in self.members)
+
+
 def assemble(
     name: str, times: ArrayLike, stages: Sequence[Row], output: Row, noise_paths: ArrayLike | None = None
 ) -> Tableau:

@@ -21,7 +21,7 @@ from typing import Any
 import srkverify as sv
 from srkverify.divergence import PathDivergence, UnreliableEstimateWarning, reduce
 from srkverify.divergence.sampled import LEAST_INNER
-from srkverify.schemes import SCHEMES
+from srkverify.schemes import COMPARED, SCHEMES
 from srkverify.tableau import Tableau
 from studies import _command, _path_report
 from studies._kl_table import KLTable
@@ -259,7 +259,7 @@ STUDY = Study(
     fold=fold,
     report=_path_report.report,
     add_options=add_options,
-    full={"families": tuple(FAMILIES), "schemes": tuple(SCHEMES), "steps": STEPS, "budget": BUDGET},
+    full={"families": tuple(FAMILIES), "schemes": COMPARED, "steps": STEPS, "budget": BUDGET},
     quick=QUICK,
 )
 

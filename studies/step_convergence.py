@@ -18,7 +18,7 @@ from statistics import median
 
 import srkverify as sv
 from srkverify.divergence import Divergence
-from srkverify.schemes import SCHEMES
+from srkverify.schemes import COMPARED, SCHEMES
 from srkverify.targets import GaussianMixture, Product, Target
 from studies import _command, _step_convergence_report
 from studies._common_slope import common_slope
@@ -233,7 +233,7 @@ STUDY = Study(
     add_options=add_options,
     full={
         "targets": tuple(TARGETS),
-        "schemes": tuple(SCHEMES),
+        "schemes": COMPARED,
         "steps": STEPS,
         "memory_up_to": 256,
         "grid": "exponential",

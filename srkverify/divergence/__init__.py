@@ -6,7 +6,7 @@ from typing import Any, Literal, overload
 
 from srkverify import _check
 from srkverify._problem import check_problem
-from srkverify.divergence.exact import Divergence, block_kl, output_density
+from srkverify.divergence.exact import Divergence, as_mixture, block_kl, mixture_tv, output_density
 from srkverify.divergence.initial import start_kl
 from srkverify.divergence.ratios import Estimate
 from srkverify.divergence.reduction import NotReducibleError, reduce
@@ -14,7 +14,7 @@ from srkverify.divergence.sampled import LEAST_INNER, PathDivergence, Unreliable
 from srkverify.divergence.score_error import pairs
 from srkverify.divergence.total_variation import total_variation
 from srkverify.perturbed import Wavy
-from srkverify.tableau import Tableau
+from srkverify.tableau import Drawn, Tableau
 from srkverify.targets import Target
 
 __all__ = [
@@ -41,7 +41,7 @@ METHODS: dict[str, dict[str, Any]] = {
 @overload
 def kl(
     target: Target,
-    tableau: Tableau,
+    tableau: Tableau | Drawn,
     method: Literal["exact"] = "exact",
     *,
     start: str = "exact",
@@ -68,7 +68,7 @@ def kl(
 
 def kl(
     target: Target,
-    tableau: Tableau,
+    tableau: Tableau | Drawn,
     method: str = "exact",
     *,
     start: str = "exact",
@@ -93,8 +93,9 @@ def kl(
     ----------
     target : GaussianMixture or Product
         In any dimension d.
-    tableau : Tableau
-        The sampler on its grid.
+    tableau : Tableau or Drawn
+        The sampler on its grid; one that is drawn for "exact" only, in one dimension, for all coordinates share the
+        draws.
     method : str
         ``"exact"`` or ``"path"``.
     start : str
@@ -144,7 +145,7 @@ def kl(
     >>> abs(result.value - 1.164e-3) < 4 * result.error
     True
     """
-    check_problem(target, tableau, start)
+    check_problem(target, tableau, start, drawn=method != "path")
     options = {
         "absolute": absolute,
         "relative": relative,
@@ -157,7 +158,9 @@ def kl(
     }
     settings = _settings(method, {name: value for name, value in options.items() if value is not None})
     if method == "path":
+        assert isinstance(tableau, Tableau)
         return path_kl(target, tableau, start, **settings)
+    _check_drawn(target, tableau)
     absolute, relative = _check_accuracy(settings["absolute"], settings["relative"])
     blocks = pairs(target, score)
     parts = [block_kl(block, tableau, start, absolute / len(blocks), relative, score=own) for block, own in blocks]
@@ -170,7 +173,7 @@ def kl(
 
 def tv(
     target: Target,
-    tableau: Tableau,
+    tableau: Tableau | Drawn,
     *,
     start: str = "exact",
     absolute: float = 1e-10,
@@ -189,9 +192,20 @@ def tv(
     >>> print(f"{sv.tv(target, sv.schemes.srk(times)).value:.4f}")
     0.5536
     """
-    check_problem(target, tableau, start)
+    check_problem(target, tableau, start, drawn=True)
     absolute, relative = _check_accuracy(absolute, relative)
+    if isinstance(tableau, Drawn):
+        _check_drawn(target, tableau)
+        return mixture_tv(as_mixture(reduce(target)[0]).mixture, tableau, start, absolute, relative)
     return total_variation(reduce(target), tableau, start, absolute, relative)
+
+
+def _check_drawn(target: Target, tableau: Tableau | Drawn) -> None:
+    if isinstance(tableau, Drawn) and target.dimension != 1:
+        raise ValueError(
+            f"target must have one dimension for {tableau.name}, which in each step draws a number that all "
+            f"coordinates share; got dimension {target.dimension}"
+        )
 
 
 def _settings(method: str, given: dict[str, Any]) -> dict[str, Any]:

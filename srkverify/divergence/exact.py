@@ -11,13 +11,13 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from srkverify._check import Array
-from srkverify.divergence.reduction import Block, GaussianBlock
+from srkverify.divergence.reduction import Block, GaussianBlock, MixtureBlock
 from srkverify.divergence.score_error import BlockScore
-from srkverify.engines import gaussian, moments, quadrature, quadrature_memory
+from srkverify.engines import gaussian, moments, quadrature, quadrature_chain, quadrature_memory
 from srkverify.engines.mixture1d import Mixture1D
 from srkverify.engines.quadrature import LEVELS, Density, Resolution
 from srkverify.engines.score1d import Score1D
-from srkverify.tableau import Tableau
+from srkverify.tableau import Drawn, Tableau
 
 _ULP = np.finfo(np.float64).eps
 # Below this fraction of the truth's peak a computed density is truncation; what lies there is priced as error.
@@ -46,7 +46,7 @@ class Divergence:
 
 def block_kl(
     block: Block,
-    tableau: Tableau,
+    tableau: Tableau | Drawn,
     start: str = "exact",
     absolute: float = 1e-10,
     relative: float = 1e-6,
@@ -60,7 +60,7 @@ def block_kl(
     block : Block
         From :func:`srkverify.divergence.reduction.reduce`.
     tableau : Tableau
-        Any for a Gaussian block; without memory or with a memory of 1 for a mixture.
+        Any; a memory of more than two evaluations takes long on a mixture.
     start : str
         ``"exact"`` (q_T) or ``"normal"`` (N(0, I)).
     absolute, relative : float
@@ -72,29 +72,43 @@ def block_kl(
     score : BlockScore
         What the sampler evaluates (see :func:`srkverify.divergence.score_error.pairs`), if not the block's own score.
     """
+    if isinstance(tableau, Drawn):
+        block = as_mixture(block)
     if isinstance(block, GaussianBlock):
+        assert isinstance(tableau, Tableau)
         return _gaussian_kl(block, tableau, start) if score is None else _linear_kl(block, score, tableau, start)
     one = _refined(tableau, block.mixture, start, _density_kl, absolute / block.count, relative, most_work, score)
     return Divergence(block.count * one.value, block.count * one.error, one.method)
 
 
+def as_mixture(block: Block) -> MixtureBlock:
+    """Return a block of one dimension as a mixture: what a sampler that is drawn makes of a Gaussian is none."""
+    if isinstance(block, MixtureBlock):
+        return block
+    return MixtureBlock(Mixture1D(np.ones(1), block.means[:1], block.variances[:1]), 1)
+
+
 def mixture_tv(
-    mixture: Mixture1D, tableau: Tableau, start: str = "exact", absolute: float = 1e-10, relative: float = 1e-6
+    mixture: Mixture1D, tableau: Tableau | Drawn, start: str = "exact", absolute: float = 1e-10, relative: float = 1e-6
 ) -> Divergence:
     """Total variation ½∫|p − q_δ| of a one-dimensional target; parameters as in :func:`block_kl`."""
     return _refined(tableau, mixture, start, _density_tv, absolute, relative)
 
 
 def output_density(
-    tableau: Tableau,
+    tableau: Tableau | Drawn,
     mixture: Mixture1D,
     resolution: Resolution = LEVELS[2],
     start: str = "exact",
     score: Score1D | None = None,
 ) -> Density:
     """Density of the output on a one-dimensional target, beside the truth."""
-    engine = quadrature_memory if tableau.memory else quadrature
-    return engine.output_density(tableau, mixture, resolution, start, score)
+    if isinstance(tableau, Tableau):
+        if tableau.memory == 0 and quadrature.covers(tableau):
+            return quadrature.output_density(tableau, mixture, resolution, start, score)
+        if tableau.memory and quadrature_memory.covers(tableau):
+            return quadrature_memory.output_density(tableau, mixture, resolution, start, score)
+    return quadrature_chain.output_density(tableau, mixture, resolution, start, score)
 
 
 def _gaussian_kl(block: GaussianBlock, tableau: Tableau, start: str) -> Divergence:
@@ -150,7 +164,7 @@ def x_minus_log1p(x: Array) -> Array:
 
 
 def _refined(
-    tableau: Tableau,
+    tableau: Tableau | Drawn,
     mixture: Mixture1D,
     start: str,
     measure: Callable[[Density], tuple[float, float]],
@@ -171,7 +185,7 @@ def _refined(
         (coarse, _, _), (value, floor, work) = pool.map(at, LEVELS[:2])
     error = error_of_finer(coarse, value, LEVELS[0], LEVELS[1])
     for before, level in pairwise(LEVELS[1:]):
-        work *= (level.density / before.density) ** (4 if tableau.memory else 3)
+        work *= (level.density / before.density) ** (3 + tableau.memory)
         if error + floor <= max(absolute, relative * value) or error <= floor or work > most_work:
             break
         try:

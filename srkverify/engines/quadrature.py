@@ -27,6 +27,7 @@ from srkverify.tableau import Tableau
 # The map is resolved down to e^{−_DEPTH} of the peaks. In the valleys between far modes it is far steeper, and little
 # mass is left there: resolving them from the start costs a hundredfold, refining finds what they matter.
 _DEPTH = 22.0
+_OWN = 1e-6  # noise of the output's own, relative to all of it, that is too little for a grid
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,34 @@ def output_density(
     return Density(points, value, mixture_density(points, *truth), work)
 
 
+def covers(tableau: Tableau) -> bool:
+    """Whether each step of a tableau without memory has noise that its stages do not see."""
+    return bool((_stage_noise(tableau).spread > _OWN * np.sqrt(np.square(tableau.noise).sum(axis=1))).all())
+
+
+@dataclass(frozen=True)
+class _StageNoise:
+    """Orthonormal directions of ξ that the stages see; along them quadrature, across them exact convolution."""
+
+    rank: int
+    visible: NDArray[np.bool_]  # (K, directions)
+    part: Array  # (K, R, directions), of the stages' noise along each
+    along: Array  # (K, directions), of the output's
+    spread: Array  # (K,) the rest of the output's
+
+
+def _stage_noise(tableau: Tableau) -> _StageNoise:
+    seen = np.where(tableau.evaluated[:, :, None], tableau.stage_noise, 0.0)
+    left, singular, right = np.linalg.svd(seen, full_matrices=False)
+    visible = singular > 1e-13 * np.maximum(singular.max(axis=1, keepdims=True, initial=0.0), 1e-300)
+    directions = np.where(visible[:, :, None], right, 0.0)
+    along = np.einsum("kqm,km->kq", directions, tableau.noise)
+    across = tableau.noise - np.einsum("kq,kqm->km", along, directions)
+    spread = np.sqrt(np.square(across).sum(axis=1))
+    part = left * np.where(visible, singular, 0.0)[:, None, :]
+    return _StageNoise(int(visible.sum(axis=1).max()), visible, part, along, spread)
+
+
 @dataclass(frozen=True)
 class _Nodes:
     """Quadrature over the noise that stages see: (K,) counts and residual spreads, the rest padded to the longest."""
@@ -158,20 +187,12 @@ class _Nodes:
 
 def _stage_noise_nodes(tableau: Tableau, target: Mixture1D, score: Score1D, resolution: Resolution) -> _Nodes:
     steps, stages = tableau.stage_times.shape
-    # Orthonormal directions of ξ that the stages see; along them quadrature, across them exact convolution.
-    seen = np.where(tableau.evaluated[:, :, None], tableau.stage_noise, 0.0)
-    left, singular, right = np.linalg.svd(seen, full_matrices=False)
-    visible = singular > 1e-13 * np.maximum(singular.max(axis=1, keepdims=True), 1e-300)
-    rank = int(visible.sum(axis=1).max())
-    directions = np.where(visible[:, :, None], right, 0.0)
-    stage_part = left * np.where(visible, singular, 0.0)[:, None, :]  # (K, R, directions)
-    along = np.einsum("kqm,km->kq", directions, tableau.noise)
-    across = tableau.noise - np.einsum("kq,kqm->km", along, directions)
-    spread = np.sqrt(np.square(across).sum(axis=1))
-    if (spread < 1e-6 * np.sqrt(np.square(tableau.noise).sum(axis=1))).any() or not tableau.noise.any(axis=1).all():
+    noise = _stage_noise(tableau)
+    rank, visible, stage_part, along, spread = noise.rank, noise.visible, noise.part, noise.along, noise.spread
+    if not (spread > _OWN * np.sqrt(np.square(tableau.noise).sum(axis=1))).all():
         raise ValueError(
             f"tableau: the noise of {tableau.name} is known once that of its stages is (or zero), so its output has "
-            'no density given those; exact quadrature needs noise of its own in every step, and so does method="path"'
+            "no density given those; this quadrature needs noise of its own in every step"
         )
     by_y, by_zeta, need = _slopes(tableau, target, score, stage_part[:, :, 0], along[:, 0], resolution.density)
     # Where |∂m/∂y| > 1 the Gaussians are narrower in y than in y', by that factor.

@@ -116,6 +116,40 @@ class _Plan:
     direct: Array  # c if the score is part of z, for it is taken at Y; else 0
 
 
+def covers(tableau: Tableau) -> bool:
+    """Whether :func:`output_density` takes a tableau with memory."""
+    return not _refused(tableau)
+
+
+def _refused(tableau: Tableau) -> list[str]:
+    """Return what keeps a tableau from being one that this engine covers."""
+    steps, stages = np.arange(tableau.steps), tableau.stage_times.shape[1]
+    evaluated = tableau.evaluated
+    if not evaluated.any(axis=1).all():
+        return ["a step without evaluation"]
+    index = stages - 1 - np.argmax(evaluated[:, ::-1], axis=1)
+    seen = np.where(evaluated[:, :, None], tableau.stage_noise, 0.0)
+    point = seen[steps, index]
+    squared = np.square(point).sum(axis=1)
+    rho = np.einsum("km,km->k", point, tableau.noise) / np.where(squared > 0.0, squared, 1.0)
+    rest = np.abs(tableau.noise - rho[:, None] * point).max(axis=1, initial=0.0)
+    rows = (tableau.stage_scores, tableau.stage_past_points, tableau.stage_past_scores)
+    elsewhere = (tableau.stage_state[steps, index] != 1.0) | np.any(
+        [row[steps, index].any(axis=1) for row in rows], axis=0
+    )
+    refused = {
+        f"a memory of {tableau.memory} evaluations": tableau.memory != 1,
+        "several evaluations in a step after the first": (evaluated.sum(axis=1) > 1)[1:].any(),
+        "noise in a stage before the last": seen[np.arange(stages) != index[:, None]].any(),
+        "stage noise in some steps only": squared.any() and not squared.all(),
+        "an evaluation without noise that is not at Y": not squared.any() and elsewhere.any(),
+        "output noise that is a function of what the stage sees": (
+            rest <= 1e-6 * np.abs(tableau.noise).max(axis=1, initial=0.0)
+        ).any(),
+    }
+    return [reason for reason, applies in refused.items() if applies]
+
+
 def _plan(tableau: Tableau) -> _Plan:
     steps, stages = np.arange(tableau.steps), tableau.stage_times.shape[1]
     index = stages - 1 - np.argmax(tableau.evaluated[:, ::-1], axis=1)
@@ -125,28 +159,12 @@ def _plan(tableau: Tableau) -> _Plan:
     noisy = bool(gamma.any())
     rho = np.einsum("km,km->k", point, tableau.noise) / np.where(gamma > 0.0, gamma, 1.0) ** 2
     sigma = np.sqrt(np.square(tableau.noise - rho[:, None] * point).sum(axis=1))
-    rows = (tableau.stage_scores, tableau.stage_past_points, tableau.stage_past_scores)
-    elsewhere = (tableau.stage_state[steps, index] != 1.0) | np.any(
-        [row[steps, index].any(axis=1) for row in rows], axis=0
-    )
-    refused = {
-        f"a memory of {tableau.memory} evaluations": tableau.memory != 1,
-        "a step without evaluation": not tableau.evaluated.any(axis=1).all(),
-        "several evaluations in a step after the first": (tableau.evaluated.sum(axis=1) > 1)[1:].any(),
-        "noise in a stage before the last": seen[np.arange(stages) != index[:, None]].any(),
-        "stage noise in some steps only": noisy and not gamma.all(),
-        "an evaluation without noise that is not at Y": not noisy and elsewhere.any(),
-        "output noise that is a function of what the stage sees": (
-            sigma <= 1e-12 * np.abs(tableau.noise).max(axis=1, initial=0.0)
-        ).any(),
-    }
-    for reason, applies in refused.items():
-        if applies:
-            raise ValueError(
-                f"tableau: the exact quadrature does not cover {tableau.name}, which has {reason}; allowed are a "
-                "memory of one evaluation and one evaluation a step, with stage noise or at Y itself; for any other "
-                'use method="path"'
-            )
+    reasons = _refused(tableau)
+    if reasons:
+        raise ValueError(
+            f"tableau: this quadrature does not cover {tableau.name}, which has {reasons[0]}; allowed are a memory of "
+            "one evaluation and one evaluation a step, with stage noise or at Y itself"
+        )
     sigma[-1] *= np.sqrt(0.5) if noisy else 1.0
     weight = tableau.scores[steps, index]
     return _Plan(

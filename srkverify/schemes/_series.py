@@ -37,6 +37,13 @@ def decay_excess(x: Array) -> Array:
     return np.exp(-x) * _series_or(x, lambda n: (n - 1) / factorial(n), 2, lambda x: (x - 1.0) * np.exp(x) + 1.0)
 
 
+def decay_excess_2(x: Array) -> Array:
+    """Half x² less x − 1 + e^{−x}."""
+    return np.exp(-x) * _series_or(
+        x, lambda n: 0.5 * (n - 1) * (n - 2) / factorial(n), 3, lambda x: ((0.5 * x - 1.0) * x + 1.0) * np.exp(x) - 1.0
+    )
+
+
 def _series_or(x: Array, coefficient: Callable[[int], float], first: int, closed: Callable[[Array], Array]) -> Array:
     small = np.minimum(x, _SWITCH)
     total = np.zeros_like(small)

@@ -20,7 +20,7 @@ from srkverify.engines.quadrature_memory import output_density
 from srkverify.engines.simd import addresses
 from srkverify.tableau import Row, assemble
 
-SCHEMES = list(sv.schemes.SCHEMES)
+SCHEMES = sv.schemes.COMPARED
 WITHOUT_MEMORY = [name for name in SCHEMES if name not in ("srk_third_point_1", "dpmpp_2m_sde")]
 KINDS = ("isotropic", "diagonal", "full")
 ERRORS = 4.5

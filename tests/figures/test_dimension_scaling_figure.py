@@ -4,7 +4,7 @@ import pytest
 from matplotlib.image import imread
 
 from figures import dimension_scaling, style
-from srkverify.schemes import SCHEMES
+from srkverify.schemes import COMPARED
 from studies._command import write_rows
 
 FAMILIES = ("product_mixture", "two_point", "rough", "low_rank")
@@ -81,10 +81,10 @@ def test_drawing_again_from_a_directory(tmp_path, capsys):
 
 
 def test_every_scheme_has_a_look_of_its_own():
-    looks = [style.look(name) for name in SCHEMES]
-    assert set(style.LOOKS) >= set(SCHEMES)
-    assert len({(look.colour, look.marker) for look in looks}) == len(SCHEMES)
-    assert len({look.label for look in looks}) == len(SCHEMES)
+    looks = [style.look(name) for name in COMPARED]
+    assert set(style.LOOKS) >= set(COMPARED)
+    assert len({(look.colour, look.marker) for look in looks}) == len(COMPARED)
+    assert len({look.label for look in looks}) == len(COMPARED)
     unknown = style.look("my_new_scheme")
     assert unknown == style.look("my_new_scheme")
     assert unknown.label == "my new scheme"
