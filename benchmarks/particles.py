@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from _normals import check_normals
+from _particles_gpu import compare_on_gpu
 from _rivals import Problem, Sampler, jax_sampler, numpy_sampler, torch_sampler
 from tqdm import tqdm
 
@@ -34,7 +35,8 @@ from srkverify.engines.vecmath import exp_lanes
 EXAMPLE = """examples:
   python benchmarks/particles.py                    every competitor that is installed (minutes)
   python benchmarks/particles.py --quick            fewer particles, one call each
-  python benchmarks/particles.py --normals 10**9    the statistical quality of the normals instead"""
+  python benchmarks/particles.py --normals 10**9    the statistical quality of the normals instead
+  python benchmarks/particles.py --backend cuda     a GPU against its roofs and against this machine's CPU"""
 
 SHAPES = ((16, 8, 32), (128, 32, 8))  # dimension, components, steps
 SCHEMES = ("ddpm", "srk")
@@ -252,6 +254,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="10⁴ particles, one call each")
     parser.add_argument("--particles", type=count, help="number of particles (default 10⁵)")
     parser.add_argument("--threads", type=count, help="number of threads of all competitors (default: processors)")
+    parser.add_argument("--backend", choices=sv.sampling.BACKENDS, default="cpu", help="cuda: time a GPU instead")
     parser.add_argument("--normals", type=count, nargs="?", const=10**9, help="test so many normals (default 10⁹)")
     given = parser.parse_args()
     # All take as many threads as there are processors that they may use, JAX and PyTorch when they are imported.
@@ -260,6 +263,13 @@ def main() -> int:
     if given.normals:
         passed = [check_normals(given.normals, dtype, threads) for dtype in DTYPES]
         return 0 if all(passed) else 1
+    if given.backend == "cuda":
+        problems = [
+            (scheme, shape, make_problem(scheme, *shape, given.particles or 10**6))
+            for shape in SHAPES
+            for scheme in SCHEMES
+        ]
+        return compare_on_gpu(problems, threads, 1 if given.quick else 4)
     print(f"{threads} threads")
     compare(given.particles or (10**4 if given.quick else 10**5), 1 if given.quick else 4, threads)
     return 0

@@ -13,11 +13,11 @@ from tqdm import tqdm
 from srkverify import _check, _tasks, brownian
 from srkverify._check import Array
 from srkverify._problem import check_problem
-from srkverify.engines import cpu, cpu_memory, rng
+from srkverify.engines import cpu, cpu_memory, cuda, rng
 from srkverify.tableau import Tableau
 from srkverify.targets import GaussianMixture, Product, Target
 
-BACKENDS = ("cpu",)
+BACKENDS = ("cpu", "cuda")
 DTYPES = ("float64", "float32")
 
 _TASK_SECONDS = 0.1  # of work that a thread takes at a time
@@ -61,7 +61,8 @@ def sample(
     seed : int
         In [0, 2⁶⁴).
     backend : str
-        ``"cpu"``.
+        ``"cpu"`` or ``"cuda"``, an NVIDIA GPU (needs the extra ``cuda``), whose random words are the same and whose
+        samples are the same to rounding (10⁻¹⁰, float32: 10⁻⁴, unless the sampler amplifies what is rounded).
     dtype : float64 or float32
         In which particles are computed and returned.
     start : str
@@ -75,7 +76,7 @@ def sample(
     first_particle : int
         Index of the first particle, ≥ 0: what one call does for n particles, several can do for their parts.
     threads : int, optional
-        Number of threads; by default, of processors that this process may use.
+        Number of threads on the CPU; by default, of processors that this process may use.
     progress : bool
         Whether to show a progress bar on a terminal after two seconds.
 
@@ -88,7 +89,11 @@ def sample(
     ValueError
         If an argument is not of its kind or unknown, ``path_times`` does not contain the tableau's times, the scheme
         does not state how its noises depend on the Brownian path (with ``path_times``), or samples are not finite: the
-        message then names the step and the likely cause.
+        message then names the step and the likely cause. With backend "cuda", if a mixture's dimension is above 2048.
+    RuntimeError
+        With backend "cuda", if there is no numba-cuda, driver or GPU: the message says what is missing.
+    MemoryError
+        With backend "cuda", if the device has too little memory for two particles.
 
     Examples
     --------
@@ -174,9 +179,22 @@ class _Job:
     laws: dict[int, cpu_memory.Law]
     bases: dict[int, Samples]
     rotation: Samples | None
+    device: Any
 
     def run(self, done: int, particles: int, bar: tqdm[Any]) -> Samples:
-        """Return samples of ``particles`` particles after the first ``done``, task by task on all threads."""
+        """Return samples of ``particles`` particles after the first ``done``."""
+        if self.device is None:
+            return self._run_on_cpu(done, particles, bar)
+        how = (self.seed, self.exact, self.every, self.tableau.steps)
+        result, finite = self.device.run(self.first + done, particles, *how, bar.update)
+        if not finite and not np.isfinite(result).all():
+            lost = int(np.argmin(np.isfinite(result).all(axis=(0, 2))))
+            path, _ = self.device.run(self.first + done + lost, 1, *how[:2], True, how[3], lambda count: None)
+            raise ValueError(self._not_finite(int(np.argmin(np.isfinite(path).all(axis=(1, 2))))))
+        return result if self.every else result[0]
+
+    def _run_on_cpu(self, done: int, particles: int, bar: tqdm[Any]) -> Samples:
+        """Do so task by task on all threads."""
         first, seed = self.first + done, rng.signed(self.seed)
         kept = self.tableau.steps + 1 if self.every else 1
         result = np.empty((kept, particles, self.target.dimension), self.dtype)
@@ -272,22 +290,44 @@ def _job(
     mixtures = {id(part.mixture): part.mixture for part in parts}
     bases = {id(part.mixture): part.basis for part in parts if part.basis is not None}
     rotation = target.rotation if isinstance(target, Product) else None
+    table = cpu_memory.make_table(tableau, real, coupling)
+    laws = {key: cpu_memory.make_law(mixture, tableau, real) for key, mixture in mixtures.items()}
+    settings: dict[str, Any] = {
+        "first": _check.integer("first_particle", first_particle, at_least=0, below=rng.MOST_PARTICLES - particles),
+        "seed": _check.integer("seed", seed, at_least=0, below=2**64),
+        "threads": _tasks.processors() if threads is None else _check.integer("threads", threads, at_least=1),
+    }
     return _Job(
         target=target,
         tableau=tableau,
-        first=_check.integer("first_particle", first_particle, at_least=0, below=rng.MOST_PARTICLES - particles),
         particles=particles,
-        seed=_check.integer("seed", seed, at_least=0, below=2**64),
         dtype=real,
         exact=start == "exact",
         every=bool(return_path),
-        threads=_tasks.processors() if threads is None else _check.integer("threads", threads, at_least=1),
         parts=parts,
-        table=cpu_memory.make_table(tableau, real, coupling),
-        laws={key: cpu_memory.make_law(mixture, tableau, real) for key, mixture in mixtures.items()},
+        table=table,
+        laws=laws,
         bases={key: cpu_memory.packed(basis).astype(real) for key, basis in bases.items()},
         rotation=None if rotation is None else cpu_memory.packed(rotation).astype(real),
+        device=_on_device(parts, laws, table, rotation, target.dimension, real) if backend == "cuda" else None,
+        **settings,
     )
+
+
+def _on_device(
+    parts: list[_Part],
+    laws: dict[int, cpu_memory.Law],
+    table: cpu_memory.Table,
+    rotation: Array | None,
+    dimension: int,
+    dtype: np.dtype[Any],
+) -> Any:
+    """Return the engine for a GPU, which needs much that the CPU does not."""
+    cuda.require()
+    from srkverify.engines import cuda_sampling
+
+    listed = [(part.mixture, part.columns.start, part.first_group, part.basis) for part in parts]
+    return cuda_sampling.make_engine(listed, laws, table, rotation, dimension, dtype)
 
 
 def _dtype(value: DTypeLike) -> np.dtype[Any]:

@@ -39,9 +39,10 @@ def gaussian_moments(tableau, mean, variance):
     return m, v
 
 
-@pytest.mark.parametrize("scheme", sv.schemes.SCHEMES)
+# Of sa_p3c3 the exact engine would have to carry a density of four numbers.
+@pytest.mark.parametrize("scheme", [name for name in sv.schemes.SCHEMES if name != "sa_p3c3"])
 def test_law_in_one_dimension_is_the_exact_engines(scheme):
-    """Kolmogorov–Smirnov, 200 000 particles, at level 10⁻⁵ for each of ten schemes: false alarm one in 10⁴."""
+    """Kolmogorov–Smirnov, 200 000 particles, at level 10⁻⁵ for each of some thirty: false alarm one in 3000."""
     tableau = sv.schemes.SCHEMES[scheme](TIMES)
     samples = sv.sample(MIXTURE, tableau, 200_000, seed=1)[:, 0]
     assert stats.kstest(samples, exact_cdf(tableau)).pvalue > 1e-5

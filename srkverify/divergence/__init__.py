@@ -10,7 +10,7 @@ from srkverify.divergence.exact import Divergence, as_mixture, block_kl, mixture
 from srkverify.divergence.initial import start_kl
 from srkverify.divergence.ratios import Estimate
 from srkverify.divergence.reduction import NotReducibleError, reduce
-from srkverify.divergence.sampled import LEAST_INNER, PathDivergence, UnreliableEstimateWarning, path_kl
+from srkverify.divergence.sampled import BACKENDS, LEAST_INNER, PathDivergence, UnreliableEstimateWarning, path_kl
 from srkverify.divergence.score_error import pairs
 from srkverify.divergence.total_variation import total_variation
 from srkverify.perturbed import Wavy
@@ -34,7 +34,7 @@ __all__ = [
 # What each method takes, and what it is by default.
 METHODS: dict[str, dict[str, Any]] = {
     "exact": {"absolute": 1e-10, "relative": 1e-6, "score": None},
-    "path": {"particles": 100_000, "seed": 0, "inner": None, "threads": None, "progress": True},
+    "path": {"particles": 100_000, "seed": 0, "inner": None, "threads": None, "backend": "cpu", "progress": True},
 }
 
 
@@ -62,6 +62,7 @@ def kl(
     seed: int | None = None,
     inner: int | None = None,
     threads: int | None = None,
+    backend: str | None = None,
     progress: bool | None = None,
 ) -> PathDivergence: ...
 
@@ -78,6 +79,7 @@ def kl(
     seed: int | None = None,
     inner: int | None = None,
     threads: int | None = None,
+    backend: str | None = None,
     progress: bool | None = None,
     score: Target | Wavy | None = None,
 ) -> Divergence | PathDivergence:
@@ -113,6 +115,8 @@ def kl(
         For "path": paths a start, a multiple of 4, ≥ 8; by default what a pilot run finds best, 8 to 64.
     threads : int
         For "path": number of threads; by default, of processors that this process may use.
+    backend : str
+        For "path": ``"cpu"`` or ``"cuda"``, a GPU, whose results are the same to rounding ("cpu").
     progress : bool
         For "path": whether to show a progress bar on a terminal after two seconds (True).
     score : GaussianMixture, Product or :class:`~srkverify.perturbed.Wavy`
@@ -133,6 +137,8 @@ def kl(
         If an argument is not of its kind, unknown or of the other method. For "exact": if the target does not reduce
         to one-dimensional blocks, the tableau is beyond the exact engines, or the sampler is unstable on its grid. For
         "path": if the noises of a step do not give its output a density.
+    RuntimeError, MemoryError
+        With backend "cuda": if there is no CUDA or no GPU (the message says what is missing), or too little memory.
 
     Examples
     --------
@@ -153,6 +159,7 @@ def kl(
         "seed": seed,
         "inner": inner,
         "threads": threads,
+        "backend": backend,
         "progress": progress,
         "score": score,
     }
@@ -217,6 +224,7 @@ def _settings(method: str, given: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{name} must be left out unless method is {other!r}; got {value!r} with {method!r}")
     settings = defaults | given
     if method == "path":
+        _check.choice("backend", settings["backend"], BACKENDS)
         _check.integer("seed", settings["seed"], at_least=0, below=2**64)
         if settings["threads"] is not None:
             _check.integer("threads", settings["threads"], at_least=1)

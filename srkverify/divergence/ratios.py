@@ -15,6 +15,7 @@ from srkverify._check import Array
 _FOLDS = 8
 _ROWS = 1 << 20  # numbers of a slice of starts
 _TAIL_SHARE, _TAIL_MOST = 0.05, 2000  # of all weights, those that the tail's index is made of
+_FOUR_MOMENTS = 0.25  # the largest tail index of weights whose variance has an error that the sample shows
 
 
 class Estimate(NamedTuple):
@@ -73,13 +74,13 @@ def path_summary(logs: Array, means: Array) -> Estimate:
 
     ``logs`` (M, n) are L; in ``means`` a part of L is replaced by its mean given the later states. The difference of
     the two and e^L − 1 have mean 0, and −L less its regression on both (among other starts) varies in second order only
-    where the KL is small. Where it is large, e^L has a heavy tail and is left alone.
+    where the KL is small. Where it is large, e^L has a heavy tail: a sample without the few weights that its mean is
+    made of has another mean than 0, and does not show it. Such weights control nothing.
     """
-    with np.errstate(over="ignore"):
-        excess = np.expm1(logs).mean(axis=0)
-    controls, values = np.stack([(means - logs).mean(axis=0), excess]), -means.mean(axis=0)
-    found = [_mean([values - _regression(controls[:1], values)])]
-    if np.isfinite(excess).all():
+    controls, values = (means - logs).mean(axis=0)[None], -means.mean(axis=0)
+    found = [_mean([values - _regression(controls, values)])]
+    if _tail_index(logs) <= _FOUR_MOMENTS:
+        controls = np.concatenate([controls, np.expm1(logs).mean(axis=0)[None]])
         found.append(_mean([values - _regression(controls, values)]))
     return min(found, key=lambda one: one.error)
 
@@ -191,7 +192,12 @@ def _slopes(parts: list[_Starts]) -> list[Array]:
 
 
 def _tail(logs: Array) -> float:
-    """Return Hill's index of weights over the mean of the other ones of their start (Annals of Statistics 3, 1975)."""
-    excess: NDArray[np.float64] = np.sort((logs - _log_mean_of_others(logs)).ravel())
-    top = int(min(_TAIL_MOST, max(8, _TAIL_SHARE * len(excess))))
-    return float((excess[-top:] - excess[-top - 1]).mean())
+    """Return the tail index of weights over the mean of the other ones of their start."""
+    return _tail_index(logs - _log_mean_of_others(logs))
+
+
+def _tail_index(logs: Array) -> float:
+    """Return Hill's index of e^logs (Annals of Statistics 3, 1975): moments below its inverse are finite."""
+    ordered: NDArray[np.float64] = np.sort(logs, axis=None)
+    top = int(min(_TAIL_MOST, max(8, _TAIL_SHARE * len(ordered)), len(ordered) - 1))
+    return float((ordered[-top:] - ordered[-top - 1]).mean())

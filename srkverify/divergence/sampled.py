@@ -18,7 +18,8 @@ from tqdm import tqdm
 from srkverify import _tasks
 from srkverify._check import Array
 from srkverify.divergence.ratios import Estimate, Ratios, path_summary, summary
-from srkverify.engines import paths
+from srkverify.engines import cuda, paths
+from srkverify.engines.cuda_sampling_plan import MOST_DIMENSION
 from srkverify.sampling import sample
 from srkverify.tableau import Tableau
 from srkverify.targets import GaussianMixture, Target
@@ -30,6 +31,9 @@ _PILOT_STARTS, _PILOT_INNER, _PILOT_PARTICLE = 128, 16, 2**62
 _GROUP = 8  # starts that are kept together, for paths in one vector not to depend on how work is split
 _MOST_STARTS, _MOST_NUMBERS = 4096, 1 << 22  # of a batch
 _TASK_NUMBERS, _TASKS_A_THREAD = 1 << 20, 6
+_DEVICE_NUMBERS = 1 << 25  # of a task of a GPU
+
+BACKENDS = ("cpu", "cuda")
 
 # What an estimate is doubted for
 _CHECK_ERRORS = 4.0
@@ -106,13 +110,14 @@ def path_kl(
     seed: int,
     inner: int | None,
     threads: int | None,
+    backend: str,
     progress: bool,
 ) -> PathDivergence:
     """Estimate with ``particles`` paths for each different block of the target; see :func:`srkverify.kl`."""
     mixtures = (target,) if isinstance(target, GaussianMixture) else target.blocks
     counts = np.array([1] if isinstance(target, GaussianMixture) else target.repeats)
     runs = [
-        _Run(mixture.in_common_basis()[0], tableau, start, _seed(seed, block), threads or _tasks.processors())
+        _Run(mixture.in_common_basis()[0], tableau, start, _seed(seed, block), threads or _tasks.processors(), backend)
         for block, mixture in enumerate(mixtures)
     ]
     chosen = [inner or run.chosen_inner(particles) for run in runs]
@@ -146,6 +151,16 @@ def path_kl(
             stacklevel=3,
         )
     return result
+
+
+def _engine(backend: str) -> Any:
+    """Return the module that runs paths, or raise ``RuntimeError``."""
+    if backend == "cpu":
+        return paths
+    cuda.require()
+    from srkverify.engines import cuda_paths
+
+    return cuda_paths
 
 
 def _seed(*key: int) -> int:
@@ -190,10 +205,13 @@ def _doubts(found: Ratios, count: int, inner: int) -> Iterator[str]:
 class _Run:
     """Paths of a sampler on one mixture; all that is random follows from ``seed``."""
 
-    def __init__(self, mixture: GaussianMixture, tableau: Tableau, start: str, seed: int, threads: int) -> None:
+    def __init__(
+        self, mixture: GaussianMixture, tableau: Tableau, start: str, seed: int, threads: int, backend: str
+    ) -> None:
         self.mixture, self.tableau, self.start, self.seed, self.threads = mixture, tableau, start, seed, threads
         self.stop = float(tableau.times[-1])
-        self.problem = paths.prepare(mixture, tableau, start)
+        self.backend, self.engine = backend, _engine(backend)
+        self.problem = self.engine.prepare(mixture, tableau, start)
 
     def chosen_inner(self, particles: int) -> int:
         """Return how many paths a start are best, from a pilot run: as many as make their noise that of the density.
@@ -248,6 +266,7 @@ class _Run:
             self.seed,
             start=self.start,
             first_particle=first,
+            backend=self.backend if self.mixture.dimension <= MOST_DIMENSION else "cpu",
             threads=self.threads,
             progress=False,
         )
@@ -261,29 +280,32 @@ class _Run:
         """Write to ``out`` (n, M, …) what ``values`` returns of M paths from each start."""
         count, inner = out.shape[:2]
         stop = np.zeros(1, np.uint8)
-        most = min(_TASK_NUMBERS // (inner * starts.shape[1]), -(-count // (_TASKS_A_THREAD * self.threads)))
+        numbers, threads = inner * starts.shape[1], self.threads
+        most = min(_TASK_NUMBERS // numbers, -(-count // (_TASKS_A_THREAD * threads)))
+        if self.backend == "cuda":
+            most, threads = _DEVICE_NUMBERS // numbers, 1
         size = max(1, most // _GROUP) * _GROUP
 
-        def task(begin: int, memory: paths.Memory) -> int:
+        def task(begin: int, memory: Any) -> int:
             some = starts[begin : begin + size]
             out[begin : begin + size] = values(some, inner, particle + begin * inner, memory, stop)
             return len(some) * inner
 
-        _tasks.run(range(0, count, size), self.problem.memory, task, self.threads, stop, bar)
+        _tasks.run(range(0, count, size), self.problem.memory, task, threads, stop, bar)
 
-    def _log_ratios(self, starts: Array, inner: int, particle: int, memory: paths.Memory, stop: Any) -> Array:
+    def _log_ratios(self, starts: Array, inner: int, particle: int, memory: Any, stop: Any) -> Array:
         """Return L = log(p_0 Π p(x_{k+1} | x_k) / Q) − log q_δ."""
         where = {"truth": False, "seed": self.seed, "particle": particle, "stop": stop}
-        gains, _, ends = paths.run(self.problem, memory, starts, inner, **where)
+        gains, _, ends = self.engine.run(self.problem, memory, starts, inner, **where)
         if stop[0]:
             return np.zeros((len(starts), inner))
         logs = gains + self._at_horizon(ends) - np.repeat(self.mixture.log_density(starts, self.stop), inner)
         return self._finite(logs).reshape(len(starts), inner)
 
-    def _log_ratios_of_truth(self, starts: Array, inner: int, particle: int, memory: paths.Memory, stop: Any) -> Array:
+    def _log_ratios_of_truth(self, starts: Array, inner: int, particle: int, memory: Any, stop: Any) -> Array:
         """Return L of paths of the truth, (n, M, 2): with log(forward process/Q) as drawn, and its mean instead."""
         where = {"truth": True, "seed": self.seed, "particle": particle, "stop": stop}
-        gains, extras, ends = paths.run(self.problem, memory, starts, inner, **where)
+        gains, extras, ends = self.engine.run(self.problem, memory, starts, inner, **where)
         if stop[0]:
             return np.zeros((len(starts), inner, 2))
         logs = gains + self._at_horizon(ends) - np.repeat(self.mixture.log_density(starts, self.stop), inner)

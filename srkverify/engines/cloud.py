@@ -265,7 +265,7 @@ def add_images(
         end = min(np.floor((shift + right * gap) / spacing) + 1.0, 1.0 * (first + len(out)))
         for k in range(np.int64(end - begin)):
             t = ((begin + k) * spacing - shift) / gap
-            cell = min(max(np.int64(np.floor(t)), 0), len(place) - 2)
+            cell: Any = min(max(np.int64(np.floor(t)), 0), len(place) - 2)
             t -= cell
             p0, p1, d0, d1 = place[cell], place[cell + 1], slope[cell] * gap, slope[cell + 1] * gap
             c2, c3 = 3.0 * (p1 - p0) - 2.0 * d0 - d1, 2.0 * (p0 - p1) + d0 + d1

@@ -1,11 +1,38 @@
 """Arithmetic on single vectors in memory: what small dense problems, one a lane, are made of.
 
-Each argument ``at`` is the index at which a vector begins.
+Each argument ``at`` is the index at which a vector begins. Here a thread has all lanes of a vector. On a GPU each has
+one, and the functions at the top, which say which and where threads wait for each other, are others.
 """
 
 from __future__ import annotations
 
-from srkverify.engines.simd import Lanes, Memory, kernel, loop
+from typing import Any
+
+from srkverify.engines.rng import LANES
+from srkverify.engines.simd import Lanes, Memory, inlined, kernel, loop
+
+
+@inlined
+def own_lanes() -> Any:
+    """Return the lanes of a vector that this thread works on."""
+    return range(LANES)
+
+
+@inlined
+def own_share(count: Any) -> Any:
+    """Return which of ``count`` things that all threads have in common this thread works on."""
+    return range(count)
+
+
+@inlined
+def anywhere(flag: Any) -> Any:
+    """Return whether a flag is set on some thread of the vector."""
+    return flag
+
+
+@inlined
+def together() -> None:
+    """Wait for the threads of the vector's other lanes; then each sees what the others have written."""
 
 
 @kernel

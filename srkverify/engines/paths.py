@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from srkverify._check import Array
 from srkverify.engines import lanes, rng
+from srkverify.engines.lanes import own_lanes
 from srkverify.engines.paths_density import replay
 from srkverify.engines.paths_memory import LANES, ORIGINAL, Mixture, Scratch, make_mixture, make_scratch
 from srkverify.engines.paths_mixtures import prepare as prepare_step
@@ -112,7 +113,7 @@ def run(
 def _load(starts: Any, first: Any, inner: Any, count: Any, scratch: Any, out: Any) -> None:
     """Write the starts of paths ``first``, … of ``count`` to a panel; beyond the last one it is repeated."""
     m = flat(scratch.memory)
-    for lane in range(LANES):
+    for lane in own_lanes():
         start = min(first + lane, count - 1) // inner
         for j in range(starts.shape[1]):
             m[out + j * LANES + lane] = starts[start, j]
@@ -127,10 +128,10 @@ def _replay(law: Any, plan: Any, starts: Any, begin: Any, used: Any, inner: Any,
     integers(scratch.frame, (1,))[0] = ORIGINAL
     for panel in range(used):
         first = begin + panel * LANES
-        _load(starts, first, inner, len(gains), scratch, panel * size)
+        _load(starts, first, inner, len(gains), scratch, scratch.paths + panel * size)
         for step in range(plan.steps):
             prepare_step(law, plan, step, scratch)
-            replay(law, plan, step, scratch, panel, panel * size)
+            replay(law, plan, step, scratch, panel, scratch.paths + panel * size)
             for lane in range(min(LANES, len(gains) - first)):
                 gains[first + lane] += m[scratch.density + lane]
 
@@ -156,7 +157,7 @@ def _run(
     for begin in range(0, count, scratch.block * LANES):
         used = (min(scratch.block * LANES, count - begin) + LANES - 1) // LANES
         for panel in range(used):
-            _load(starts, begin + panel * LANES, inner, count, scratch, panel * size)
+            _load(starts, begin + panel * LANES, inner, count, scratch, scratch.paths + panel * size)
         for step in range(plan.steps - 1, -1, -1):
             if stop[0]:
                 return
@@ -172,6 +173,6 @@ def _run(
             first = begin + panel * LANES
             for lane in range(min(LANES, count - first)):
                 for j in range(ends.shape[1]):
-                    ends[first + lane, j] = m[panel * size + j * LANES + lane]
+                    ends[first + lane, j] = m[scratch.paths + panel * size + j * LANES + lane]
         if plan.memory > 0:
             _replay(law, plan, starts, begin, used, inner, scratch, gains)

@@ -9,6 +9,7 @@ import numpy as np
 
 from srkverify.engines import lanes, panels
 from srkverify.engines.cpu_memory import DIAGONAL, ISOTROPIC
+from srkverify.engines.lanes import anywhere, own_lanes, together
 from srkverify.engines.paths_frames import INTO, TWO, rotate
 from srkverify.engines.paths_memory import DIRECTIONS, LANES, view
 from srkverify.engines.simd import flat, integers, jit
@@ -17,6 +18,7 @@ CHUNK = 16  # coordinates of all directions at a time, for them to stay in cache
 
 _FLAT, _SMALL = 2e-3, 1e-4  # a variance of scores, of a component's part, times a step's, that is not worth directions
 _THIN = 1e-6  # directions with less than this share of the largest variance are left out
+_NOISE = _THIN / DIRECTIONS  # of the sum of variances: less will be left out, and is rounding, which must not decide
 _SWEEPS = 4
 _SKEW = 1e-6  # squared cosine of the angle between directions that is left to the last step
 _LEAST_PIVOT = 1e-2
@@ -37,9 +39,11 @@ def spread(law: Any, slot: Any, scratch: Any, count: Any, point: Any, score: Any
         _write_gap(law, slot, scratch, a, point, score, scratch.spread + kept * d * LANES)
         lanes.add_scaled(m, scratch.total, 1.0, m, scratch.work)
         largest = 0.0
+        together()
         for lane in range(LANES):
             largest = max(largest, m[scratch.work + lane])
             most = max(most, m[scratch.total + lane])
+        together()
         if largest * worth > _SMALL:
             kept += 1
     if not most * worth > _FLAT:
@@ -63,7 +67,7 @@ def _write_gap(law: Any, slot: Any, scratch: Any, a: Any, point: Any, score: Any
     c, d = scratch.components, scratch.coordinates
     root, total, rows = scratch.other, scratch.work, d // panels.TILE
     lanes.assign(m, total, 0.0)
-    for lane in range(LANES):
+    for lane in own_lanes():
         m[root + lane] = math.sqrt(m[scratch.shares + i * LANES + lane])
     at, factor = slot * c * d + i * panels.TILE, m[scratch.factors + slot * c + i]
     if law.kind == ISOTROPIC:
@@ -117,18 +121,19 @@ def _diagonalise(scratch: Any, n: Any) -> None:
         for p in range(n):
             for q in range(p + 1, n):
                 large = False
-                for lane in range(LANES):
+                for lane in own_lanes():
                     entry = m[gram + p * _COLUMN + q * LANES + lane]
                     first = m[gram + p * _COLUMN + p * LANES + lane]
                     other = m[gram + q * _COLUMN + q * LANES + lane]
-                    large |= entry * entry > _SKEW * first * other
+                    least = _NOISE * m[scratch.total + lane]
+                    large |= entry * entry > _SKEW * max(first, least) * max(other, least)
                     gap = other - first
                     twice = 2.0 * entry if gap >= 0.0 else -2.0 * entry
                     tangent = twice / (abs(gap) + math.sqrt(gap * gap + 4.0 * entry * entry) + 1e-300)
                     cosine = 1.0 / math.sqrt(1.0 + tangent * tangent)
                     m[cosines + lane] = cosine
                     m[sines + lane] = cosine * tangent
-                if large:
+                if anywhere(large):
                     rotated = True
                     lanes.rotate(m, gram + p * _COLUMN, gram + q * _COLUMN, n, LANES, m, cosines, sines)
                     lanes.rotate(m, gram + p * LANES, gram + q * LANES, n, _COLUMN, m, cosines, sines)
@@ -145,7 +150,7 @@ def _orthonormalise(scratch: Any, n: Any) -> None:
     """
     m = flat(scratch.memory)
     gram, rotation, sizes, roots = scratch.gram, scratch.rotation, scratch.sizes, scratch.roots
-    for lane in range(LANES):
+    for lane in own_lanes():
         most = 0.0
         for i in range(n):
             most = max(most, m[gram + i * _COLUMN + i * LANES + lane])
@@ -169,7 +174,7 @@ def _orthonormalise(scratch: Any, n: Any) -> None:
             lanes.subtract_product(m, pivot, m, entry, m, entry)
             for other in range(n):
                 lanes.subtract_product(m, turned + other * LANES, m, entry, m, rotation + k * _COLUMN + other * LANES)
-        for lane in range(LANES):
+        for lane in own_lanes():
             kept = m[pivot + lane] > _LEAST_PIVOT
             m[sizes + own + lane] = m[sizes + own + lane] if kept else 0.0
             m[row + own + lane] = 1.0 / math.sqrt(m[pivot + lane]) if kept else 0.0

@@ -13,6 +13,7 @@ import numpy as np
 
 from srkverify.engines import lanes, panels
 from srkverify.engines.cpu_memory import DIAGONAL
+from srkverify.engines.lanes import together
 from srkverify.engines.paths_memory import LANES, ORIGINAL, view
 from srkverify.engines.simd import flat, integers, jit
 
@@ -79,9 +80,11 @@ def _matters(law: Any, scratch: Any, sides: Any, i: Any) -> Any:
     """Whether a component's posterior weight shows in some lane."""
     m = flat(scratch.memory)
     largest = 0.0
+    together()
     for side in range(sides):
         for lane in range(LANES):
             largest = max(largest, m[scratch.shares + (side * scratch.components + i) * LANES + lane])
+    together()
     return largest > _NOTHING
 
 

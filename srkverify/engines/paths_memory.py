@@ -71,10 +71,11 @@ class Scratch(NamedTuple):
     frame : (1,) the component in whose eigenbasis the panel of the present step is, if FULL, or ORIGINAL.
     components, coordinates : C and D.
     rows : 1 if all coordinates share one curvature, else D.
-    block : paths in a block are these many vectors, whose states are the panels at the beginning of the memory.
+    block : paths in a block are these many vectors.
 
     The others are where parts of the memory begin.
 
+    paths : (block, D, lanes) states of a block's paths.
     means, weights, back, back_weights, factors, constants, averages : mixtures at the times of a step, one a slot: the
         T times at which scores are linearised, then the shadow. ``averages`` are the means of 1/variance, if FULL.
     shares : (2, C, lanes) posterior weights of up to two points.
@@ -120,6 +121,7 @@ class Scratch(NamedTuple):
     coordinates: int
     rows: int
     block: int
+    paths: int
     means: int
     weights: int
     back: int
@@ -213,17 +215,47 @@ def make_mixture(target: GaussianMixture, tableau: Tableau, start: str) -> Mixtu
 
 def make_scratch(mixture: Mixture, plan: Plan) -> Scratch:
     """Return memory for one thread."""
-    components, dimension = mixture.means.shape
-    c, d = whole_tiles(components), whole_tiles(dimension)
-    steps, stages, memory, most, width = plan.steps, plan.stages, plan.memory, plan.most, plan.width
-    slots, data = width + 1, plan.data
+    panel, memory = whole_tiles(mixture.dimension) * LANES, plan.memory
+    block = int(np.clip(_BLOCK_BYTES // (8 * panel), 8, 64))
+    if memory:
+        block = int(np.clip(_KEPT_BYTES // (8 * panel * plan.steps * plan.most), 1, block))
+    sizes = sizes_of_memory(mixture, plan, block)
+    places = placed(sizes)
+    whole: Any = aligned((sum(sizes.values()),), np.float64)
+    whole[places["ones"] :][:LANES] = 1.0
+    words, more_words = rng.make_spare()
+    return Scratch(
+        memory=whole,
+        words=words,
+        more_words=more_words,
+        picked=np.zeros(DIRECTIONS, np.int64),
+        rank=np.zeros(mixture.components, np.int64),
+        frame=np.zeros(1, np.int64),
+        **shape_of_memory(mixture, block),
+        **places,
+    )
+
+
+def shape_of_memory(mixture: Mixture, block: int) -> dict[str, int]:
+    """Return the numbers in ``Scratch``."""
+    c, d = whole_tiles(mixture.components), whole_tiles(mixture.dimension)
+    return {"components": c, "coordinates": d, "rows": 1 if mixture.kind == ISOTROPIC else d, "block": block}
+
+
+def placed(sizes: dict[str, int]) -> dict[str, int]:
+    """Return where parts of given sizes begin that lie one after another."""
+    return dict(zip(sizes, map(int, [0, *np.cumsum(list(sizes.values()))[:-1]]), strict=True))
+
+
+def sizes_of_memory(mixture: Mixture, plan: Plan, block: int) -> dict[str, int]:
+    """Return the sizes of the parts of the memory, in whole vectors."""
+    shape = shape_of_memory(mixture, block)
+    components, c, d, rows = mixture.components, shape["components"], shape["coordinates"], shape["rows"]
+    steps, stages, memory, most = plan.steps, plan.stages, plan.memory, plan.most
+    slots, data = plan.width + 1, plan.data
     panel = d * LANES
     full = mixture.kind == FULL
     weighted = mixture.kind in (DIAGONAL, FULL)
-    rows = 1 if mixture.kind == ISOTROPIC else d
-    block = int(np.clip(_BLOCK_BYTES // (8 * panel), 8, 64))
-    if memory:
-        block = int(np.clip(_KEPT_BYTES // (8 * panel * steps * most), 1, block))
     square = DIRECTIONS * DIRECTIONS * LANES
     rooms = {
         "paths": block * panel,
@@ -278,22 +310,4 @@ def make_scratch(mixture: Mixture, plan: Plan) -> Scratch:
         "known": block * most * panel * (memory > 0),
         "kept": block * steps * most * panel * (memory > 0),
     }
-    ends = np.cumsum([-(-size // LANES) * LANES for size in rooms.values()])
-    places = dict(zip(rooms, map(int, [0, *ends[:-1]]), strict=True))
-    del places["paths"]
-    whole: Any = aligned((int(ends[-1]),), np.float64)
-    whole[places["ones"] :][:LANES] = 1.0
-    words, more_words = rng.make_spare()
-    return Scratch(
-        memory=whole,
-        words=words,
-        more_words=more_words,
-        picked=np.zeros(DIRECTIONS, np.int64),
-        rank=np.zeros(components, np.int64),
-        frame=np.zeros(1, np.int64),
-        components=c,
-        coordinates=d,
-        rows=rows,
-        block=block,
-        **places,
-    )
+    return {name: int(-(-size // LANES) * LANES) for name, size in rooms.items()}

@@ -9,6 +9,7 @@ import numpy as np
 
 from srkverify.engines import lanes, panels
 from srkverify.engines.cpu_memory import DIAGONAL, ISOTROPIC
+from srkverify.engines.lanes import own_lanes, own_share, together
 from srkverify.engines.paths_frames import ONE, full_score, turn
 from srkverify.engines.paths_memory import DIRECTIONS, LANES, ORIGINAL, view
 from srkverify.engines.simd import flat, floats, integers, jit
@@ -32,7 +33,7 @@ def prepare(law: Any, plan: Any, step: Any, scratch: Any) -> None:
         time = 0.0 if shadow else look_times[step, slot]
         shrink, spread, grown = math.exp(-time), math.exp(-2.0 * time), -math.expm1(-2.0 * time)
         place = plan.width if shadow else slot
-        for i in range(law.components):
+        for i in own_share(law.components):
             for j in range(law.dimension):
                 v = 0 if law.columns == 1 else j
                 if shadow:
@@ -72,7 +73,7 @@ def _write_constants(law: Any, scratch: Any, slot: Any, step: Any, shadow: Any, 
     log_weights = floats(law.log_weights, (law.components,))
     variances = floats(law.variances, (law.components, law.columns))
     shadow_variances = floats(law.shadow_variances, (law.steps, law.components, law.columns))
-    for i in range(scratch.components):
+    for i in own_share(scratch.components):
         constant, average, product = -1e30, 0.0, 1.0
         if i < law.components:
             constant = log_weights[i] - 0.5 * law.dimension * _LOG_2PI
@@ -112,7 +113,7 @@ def look(law: Any, slot: Any, scratch: Any, side: Any, scale: Any, point: Any, o
             panels.whitened_distance(means, weights, at, d // panels.TILE, scale, m, own, shares, i * LANES)
     panels.logits(view(scratch, scratch.constants), slot * c, view(scratch, scratch.factors), slot * c, c, shares)
     panels.responsibilities(0, tiles, shares, weighted, pull)
-    for lane in range(LANES):
+    for lane in own_lanes():
         m[out + lane] = weighted[lane] + math.log(pull[lane])
 
 
@@ -123,6 +124,7 @@ def settle(law: Any, plan: Any, step: Any, scratch: Any, x: Any) -> None:
     The choice depends on nothing else, so that what is proposed has a density given the later states.
     """
     chosen = integers(scratch.frame, (1,))
+    together()
     chosen[0] = ORIGINAL
     if law.kind <= DIAGONAL:
         return
@@ -131,12 +133,14 @@ def settle(law: Any, plan: Any, step: Any, scratch: Any, x: Any) -> None:
     turn(law, scratch, ONE, x, x)
     look(law, np.int64(0), scratch, np.int64(0), x_base[0, step, 0], x, scratch.work)
     best, frame = -1.0, 0
+    together()
     for i in range(law.components):
         total = 0.0
         for lane in range(LANES):
             total += m[scratch.shares + i * LANES + lane]
         if total > best:
             best, frame = total, i
+    together()
     chosen[0] = frame
     size = scratch.coordinates * LANES
     lanes.copy(m, x, scratch.coordinates, m, scratch.turned + frame * size)
@@ -152,19 +156,21 @@ def pick(law: Any, scratch: Any) -> Any:
     count = least = 0
     for i in range(law.components):
         size = 0.0
+        together()
         for lane in range(LANES):
             share = m[scratch.shares + i * LANES + lane]
             size += share * (1.0 - share)
         uncertainty[i] = size
         if size <= _NEGLIGIBLE:
             continue
+        place = least
         if count < DIRECTIONS:
-            picked[count] = i
+            place = count
             count += 1
-        elif size > uncertainty[picked[least]]:
-            picked[least] = i
-        else:
+        elif not size > uncertainty[picked[least]]:
             continue
+        together()
+        picked[place] = i
         least = 0
         for k in range(1, count):
             if uncertainty[picked[k]] < uncertainty[picked[least]]:
@@ -173,6 +179,7 @@ def pick(law: Any, scratch: Any) -> Any:
         rank[i] = -1
     for k in range(count):
         rank[picked[k]] = k
+    together()
     return count
 
 

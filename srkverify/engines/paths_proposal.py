@@ -13,6 +13,7 @@ import numpy as np
 
 from srkverify.engines import lanes, panels, rng
 from srkverify.engines.cpu_memory import DIAGONAL
+from srkverify.engines.lanes import own_lanes
 from srkverify.engines.paths_directions import CHUNK, spread
 from srkverify.engines.paths_frames import ONE, score_apart, turn
 from srkverify.engines.paths_memory import DIRECTIONS, LANES, view
@@ -49,7 +50,7 @@ def add_squares(scratch: Any, at: Any, factor: Any, panel: Any, dimension: Any) 
 @jit
 def _add_log(scratch: Any, at: Any, factor: Any, x: Any) -> None:
     m = flat(scratch.memory)
-    for lane in range(LANES):
+    for lane in own_lanes():
         m[at + lane] += factor * math.log(m[x + lane])
 
 
@@ -108,8 +109,9 @@ def linearise(law: Any, plan: Any, variant: Any, step: Any, scratch: Any, x: Any
         else:
             score(law, slot, scratch, ONE, scale, base, base, out, out)
         curvatures(law, slot, scratch)
-        for k in range(bent):
-            m[scratch.bends + slot * bent + k] = -m[scratch.pull + k]
+        for row in range(0, bent, LANES):
+            for k in own_lanes():
+                m[scratch.bends + slot * bent + row + k] = -m[scratch.pull + row + k]
         if slot == 0:
             directions = spread(law, slot, scratch, count, base, out, -math.expm1(-2.0 * h))
     return directions
@@ -150,7 +152,7 @@ def _solve_along(law: Any, plan: Any, variant: Any, step: Any, scratch: Any, axi
         slot = _slot(plan, step, k)
         time = look_times[step, slot] if slot < plan.width else times[step]
         shrink = math.exp(look_times[step, 0] - time)
-        for lane in range(LANES):  # scores of components differ by e^{-t} times what their means do, over variances
+        for lane in own_lanes():  # scores of components differ by e^{-t} times what their means do, over variances
             first, slope, variance = m[scratch.other + lane], slopes + slot * LANES + lane, m[size + lane]
             ratio = shrink * m[slope] / first if first != 0.0 else 0.0
             # less where the curvature changes within a step
@@ -293,7 +295,7 @@ def propose(
     size = d * LANES
     directions = linearise(law, plan, variant, step, scratch, x, y)
     solve_bulk(plan, variant, step, scratch, dimension, _FIRST, free)
-    for lane in range(LANES):
+    for lane in own_lanes():
         m[scratch.gain + lane] += 0.5 * free * dimension * _LOG_2PI
     for i in range(free):
         draw(seed, particle, step, stream + i, scratch, scratch.noises + i * size, dimension)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from srkverify.engines import lanes
+from srkverify.engines.lanes import own_lanes
 from srkverify.engines.paths_memory import LANES
 from srkverify.engines.paths_plan import JOINT
 from srkverify.engines.simd import flat, floats, integers, jit
@@ -100,7 +101,7 @@ def _write_system(
                 lanes.add_product(m, entry, m, rows + (r * most + i) * LANES, m, rows + (r * most + j) * LANES)
     if variant == JOINT:
         entry, shadow = precision + (free - 1) * (most + 1) * LANES, slopes + plan.width * stride
-        for lane in range(LANES):
+        for lane in own_lanes():
             least = _LEAST_PIVOT * m[entry + lane]
             m[entry + lane] = max(m[entry + lane] - m[shadow + lane], least)
 

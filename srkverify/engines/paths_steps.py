@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from srkverify.engines import lanes, panels, rng
+from srkverify.engines.lanes import own_lanes
 from srkverify.engines.paths_density import NOWHERE, add_later, evaluate, expect_past, keep_known, recall_later
 from srkverify.engines.paths_frames import ONE, TWO, to_original, turn
 from srkverify.engines.paths_memory import LANES
@@ -92,7 +93,7 @@ def _choose(law: Any, plan: Any, variant: Any, seed: Any, particle: Any, step: A
         if plan.memory > 0:
             add_later(law, plan, step, scratch, side, ratio)
     rng.draw_uniforms(seed, particle, step, _SIDE if joint else _GIVEN_SIDE, 0, spare, m, scratch.sides)
-    for lane in range(LANES):
+    for lane in own_lanes():
         ahead = m[scratch.ratio + lane] - m[scratch.ratio + LANES + lane]
         first = 1.0 / (1.0 + math.exp(min(-ahead, 700.0)))
         minus = m[scratch.sides + lane] > first
@@ -126,7 +127,7 @@ def step_back(law: Any, plan: Any, truth: Any, seed: Any, particle: Any, step: A
     """Replace a panel of later states by states before the step, and write ``gain``, ``extra`` and ``drawn``."""
     m = flat(scratch.memory)
     unknowns = integers(plan.unknowns, (plan.steps,))
-    state, x = scratch.states, panel * scratch.coordinates * LANES
+    state, x = scratch.states, scratch.paths + panel * scratch.coordinates * LANES
     lanes.assign(m, scratch.gain, 0.0)
     lanes.assign(m, scratch.extra, 0.0)
     lanes.assign(m, scratch.drawn, 0.0)

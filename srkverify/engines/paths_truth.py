@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from srkverify.engines import lanes, panels
+from srkverify.engines.lanes import own_lanes
 from srkverify.engines.paths_memory import DIRECTIONS, LANES
 from srkverify.engines.paths_plan import JOINT
 from srkverify.engines.paths_proposal import add_directions, add_squares, draw, linearise, solve_bulk, write_means
@@ -45,14 +46,14 @@ def follow_truth(law: Any, plan: Any, seed: Any, particle: Any, step: Any, strea
         moved = scratch.moved + last * _COLUMN
         panels.add_combination(m, scratch.axes, directions, d, m, moved, d // panels.TILE, m, mean)
     write_means(plan, JOINT, step, scratch, dimension, last, free, x, x)
-    for lane in range(LANES):  # so far the gain is log det
+    for lane in own_lanes():  # so far the gain is log det
         m[scratch.extra + lane] += m[scratch.gain + lane] - dimension * (math.log(deviation) + 0.5)
         m[scratch.gain + lane] += 0.5 * dimension * _LOG_2PI
     _take(plan, scratch, last, dimension, directions, x, math.exp(-h), deviation)
     lanes.fill(m, scratch.states + dimension * LANES, d - dimension, 0.0)
     _add_length(scratch, scratch.extra, mean, dimension, last, directions)
     _add_length(scratch, scratch.gain, noise, dimension, last, directions)
-    for lane in range(LANES):
+    for lane in own_lanes():
         m[scratch.drawn + lane] += m[scratch.gain + lane] - dimension * (math.log(deviation) + 0.5 * _LOG_2PI)
 
 
@@ -69,7 +70,7 @@ def _take(
     mean, noise = scratch.deviations + last * d * LANES, scratch.noises + last * d * LANES
     for j in range(dimension):
         root = scratch.solved + (j * room(plan) if scratch.rows > 1 else 0) + root_entry(plan, last, last)
-        for lane in range(LANES):
+        for lane in own_lanes():
             at = j * LANES + lane
             drawn, scale = deviation * m[noise + at], 1.0 / m[root + lane]
             m[scratch.states + at] = decay * m[x + at] + drawn
@@ -94,7 +95,7 @@ def _add_length(scratch: Any, row: Any, panel: Any, dimension: Any, last: Any, d
     lanes.fill(m, scratch.onto, DIRECTIONS, 0.0)
     panels.add_inner(m, scratch.axes, tiles, scratch.coordinates, dimension, m, panel, m, scratch.onto)
     for axis in range(directions):
-        for lane in range(LANES):
+        for lane in own_lanes():
             own = m[scratch.bent + last * _COLUMN + axis * LANES + lane]
             along = m[scratch.onto + axis * LANES + lane]
             m[row + lane] += 0.5 * along * along * (1.0 / (own * own) - 1.0)

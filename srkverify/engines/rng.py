@@ -97,12 +97,12 @@ _SINGLE = _Format(
 
 
 def _philox(counter: list[Lanes], key: list[Lanes]) -> list[Lanes]:
-    """Ten rounds on words in 64-bit lanes, whose upper halves mean nothing."""
+    """Ten rounds on words; in 64-bit lanes their upper halves mean nothing."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        even, odd = (c0 & _WORD) * _MULTIPLIERS[0], (c2 & _WORD) * _MULTIPLIERS[1]
-        c0, c1, c2, c3 = odd.halves(high=True) ^ c1 ^ k0, odd, even.halves(high=True) ^ c3 ^ k1, even
+        (even, c3_next), (odd, c1_next) = c0.wide_product(_MULTIPLIERS[0]), c2.wide_product(_MULTIPLIERS[1])
+        c0, c1, c2, c3 = odd ^ c1 ^ k0, c1_next, even ^ c3 ^ k1, c3_next
         k0, k1 = k0 + _WEYL[0], k1 + _WEYL[1]
     return [c0, c1, c2, c3]
 
@@ -119,9 +119,17 @@ def _blocks(
 
 
 def _radius(word: Lanes, form: _Format) -> Lanes:
-    """√(−ln u) with u = (word + ½)/2³²: u = 2^k m with 1 ≤ m < 2, and ln(m/√2) = 2 atanh((m − √2)/(m + √2))."""
-    bits = word.reals(plus=0.5).bits()
-    exponent = ((bits >> form.mantissa) | form.magic).floats() - float(2**form.mantissa + form.bias + 32)
+    """√(−ln u) with u = (word + ½)/2³²."""
+    return _root_log(word.reals(plus=0.5), float(2**form.mantissa + form.bias + 32), form)
+
+
+def _root_log(x: Lanes, shift: Any, form: _Format) -> Lanes:
+    """√(−ln u) with u = x/2^s: x = 2^k m with 1 ≤ m < 2, and ln(m/√2) = 2 atanh((m − √2)/(m + √2)).
+
+    ``shift`` is s and what the exponent's bits are above k when they are read as a real number.
+    """
+    bits = x.bits()
+    exponent = ((bits >> form.mantissa) | form.magic).floats() - shift
     m = ((bits & ((1 << form.mantissa) - 1)) | (form.bias << form.mantissa)).floats()
     s = (m - _ROOT2) / (m + _ROOT2)
     square = s * s

@@ -74,7 +74,7 @@ class Lanes:
             constant = ir.Constant(self.element, other)
             return ir.Constant(self.value.type, [constant] * self.count) if self.count else constant
         if self.element == _F32 and other.element == _F64:
-            other = Lanes(self.builder, self.builder.fptrunc(other.value, _F32))
+            other = type(self)(self.builder, self.builder.fptrunc(other.value, _F32))
         return other.spread(self.count).value if self.count and not other.count else other.value
 
     def spread(self, count: int) -> Lanes:
@@ -82,14 +82,14 @@ class Lanes:
         zeros = ir.Constant(ir.VectorType(_I32, count), [ir.Constant(_I32, 0)] * count)
         empty = ir.Constant(ir.VectorType(self.element, count), ir.Undefined)
         first = self.builder.insert_element(empty, self.value, ir.Constant(_I32, 0))
-        return Lanes(self.builder, self.builder.shuffle_vector(first, empty, zeros))
+        return type(self)(self.builder, self.builder.shuffle_vector(first, empty, zeros))
 
     def _combined(self, other: Any, real: str | None, whole: str | None, swapped: bool = False) -> Lanes:
         pair = (self.value, self.like(other))
         left, right = pair[::-1] if swapped else pair
         if isinstance(self.element, ir.IntType):
-            return Lanes(self.builder, getattr(self.builder, str(whole))(left, right))
-        return Lanes(self.builder, getattr(self.builder, str(real))(left, right, flags=_FLAGS))
+            return type(self)(self.builder, getattr(self.builder, str(whole))(left, right))
+        return type(self)(self.builder, getattr(self.builder, str(real))(left, right, flags=_FLAGS))
 
     def __add__(self, other: Any) -> Lanes:
         return self._combined(other, "fadd", "add")
@@ -126,11 +126,11 @@ class Lanes:
 
     def bits(self) -> Lanes:
         """Return the bits of real lanes as integers."""
-        return Lanes(self.builder, self.builder.bitcast(self.value, self._as(_I32 if self.single else _I64)))
+        return type(self)(self.builder, self.builder.bitcast(self.value, self._as(_I32 if self.single else _I64)))
 
     def floats(self) -> Lanes:
         """Return integer lanes read as the bits of reals of the same size."""
-        return Lanes(self.builder, self.builder.bitcast(self.value, self._as(_F32 if self.single else _F64)))
+        return type(self)(self.builder, self.builder.bitcast(self.value, self._as(_F32 if self.single else _F64)))
 
     def narrow(self) -> Lanes:
         """Return the low halves of 64-bit integers: of each 16, the first and the last 8 in turn."""
@@ -138,12 +138,12 @@ class Lanes:
         firsts = [self.part(i, 8) & 0xFFFFFFFF for i in range(0, self.count, 16)]
         lasts = [self.part(i + 8, 8) << 32 for i in range(0, self.count, 16)]
         both = joined([first | last for first, last in zip(firsts, lasts, strict=True)])
-        return Lanes(self.builder, self.builder.bitcast(both.value, ir.VectorType(_I32, self.count)))
+        return type(self)(self.builder, self.builder.bitcast(both.value, ir.VectorType(_I32, self.count)))
 
     def reals(self, plus: float = 0.0) -> Lanes:
         """Return integers below 2³² as reals of the same size, plus 0 or ½."""
         if self.single:
-            value = Lanes(self.builder, self.builder.uitofp(self.value, self._as(_F32)))
+            value = type(self)(self.builder, self.builder.uitofp(self.value, self._as(_F32)))
             return value + plus if plus else value
         # processors without AVX-512 convert no 64-bit integers: put them into the mantissa of 2^52
         return (self | (0x433 << 52)).floats() - (2.0**52 - plus)
@@ -151,7 +151,7 @@ class Lanes:
     def plus(self, numbers: Sequence[int]) -> Lanes:
         """Return integer lanes, each with its number added."""
         added = [ir.Constant(self.element, number) for number in numbers]
-        return self + Lanes(self.builder, ir.Constant(self.value.type, added))
+        return self + type(self)(self.builder, ir.Constant(self.value.type, added))
 
     def halves(self, *, high: bool) -> Lanes:
         """Return 64-bit integers with both halves replaced by the high, or the low, one."""
@@ -160,35 +160,40 @@ class Lanes:
         picked = [ir.Constant(_I32, i | 1 if high else i & ~1) for i in range(2 * count)]
         split = self.builder.bitcast(self.value, parts)
         mixed = self.builder.shuffle_vector(split, split, ir.Constant(parts, picked))
-        return Lanes(self.builder, self.builder.bitcast(mixed, self.value.type))
+        return type(self)(self.builder, self.builder.bitcast(mixed, self.value.type))
+
+    def wide_product(self, multiplier: int) -> tuple[Lanes, Lanes]:
+        """Return the high and the low words of products of words, the low halves of 64-bit lanes; other halves vary."""
+        product = (self & 0xFFFFFFFF) * multiplier
+        return product.halves(high=True), product
 
     def joined(self, other: Lanes) -> Lanes:
         """Return the lanes of this vector followed by those of ``other``."""
         order = ir.Constant(ir.VectorType(_I32, 2 * self.count), [ir.Constant(_I32, i) for i in range(2 * self.count)])
-        return Lanes(self.builder, self.builder.shuffle_vector(self.value, other.value, order))
+        return type(self)(self.builder, self.builder.shuffle_vector(self.value, other.value, order))
 
     def part(self, first: int, count: int) -> Lanes:
         """Return lanes ``first`` to ``first + count`` (exclusive)."""
         order = ir.Constant(ir.VectorType(_I32, count), [ir.Constant(_I32, first + i) for i in range(count)])
-        return Lanes(self.builder, self.builder.shuffle_vector(self.value, self.value, order))
+        return type(self)(self.builder, self.builder.shuffle_vector(self.value, self.value, order))
 
     def sqrt(self) -> Lanes:
         """Return the square root of each lane."""
         suffix = ("f32" if self.single else "f64") if not self.count else f"v{self.count}f{32 if self.single else 64}"
         signature = ir.FunctionType(self.value.type, [self.value.type])
         function = cgutils.get_or_insert_function(self.builder.module, signature, f"llvm.sqrt.{suffix}")
-        return Lanes(self.builder, self.builder.call(function, [self.value]))
+        return type(self)(self.builder, self.builder.call(function, [self.value]))
 
     def at_least(self, bound: Any) -> Lanes:
         """Return the larger of each lane and ``bound``; a NaN stays a NaN."""
         value = self.like(bound)
         below = self.builder.fcmp_ordered("<", self.value, value)
-        return Lanes(self.builder, self.builder.select(below, value, self.value))
+        return type(self)(self.builder, self.builder.select(below, value, self.value))
 
     def zero_where_below(self, other: Lanes, bound: float) -> Lanes:
         """Return each lane, or 0 where that of ``other`` is less than ``bound``."""
         below = self.builder.fcmp_ordered("<", other.value, other.like(bound))
-        return Lanes(self.builder, self.builder.select(below, self.like(0.0), self.value))
+        return type(self)(self.builder, self.builder.select(below, self.like(0.0), self.value))
 
     def any_below(self, bound: float) -> Lanes:
         """Return a scalar bool: whether some real lane is less than ``bound``."""
@@ -196,10 +201,10 @@ class Lanes:
             half = self.count // 2
             first, last = self.part(0, half).value, self.part(half, half).value
             less = self.builder.fcmp_ordered("<", first, last)
-            return Lanes(self.builder, self.builder.select(less, first, last)).any_below(bound)
+            return type(self)(self.builder, self.builder.select(less, first, last)).any_below(bound)
         flags = self.builder.fcmp_ordered("<", self.value, self.like(bound))
         packed = self.builder.bitcast(flags, ir.IntType(self.count))
-        return Lanes(self.builder, self.builder.icmp_unsigned("!=", packed, ir.Constant(packed.type, 0)))
+        return type(self)(self.builder, self.builder.icmp_unsigned("!=", packed, ir.Constant(packed.type, 0)))
 
 
 class Memory:
