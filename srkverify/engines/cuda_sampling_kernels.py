@@ -23,6 +23,7 @@ D = P = T = KIND = R = M = MEMORY = LEVELS = MINE = 1
 EQUAL = POINTS = SCORES = COUPLED = TAIL = False
 LOWEST = -0.0  # the least number
 HUGE = 0.0  # the largest number
+ALIGNMENT: Any = 16  # bytes that `four` reads at a time; None in the simulator, which knows no alignment
 
 real: Any = np.float64  # the type of particles
 numbers: Any = np.float64  # the same, as numba names the type of an array
@@ -76,7 +77,7 @@ def run_steps(
     part = thread % P
     groups = (dimension + 4 * P - 1) // (4 * P)  # D/4; but the compiler must not know it, or it writes draws out
     own = (cuda.blockIdx.x * cuda.blockDim.x + thread) // P  # the thread's particle
-    memory = cuda.shared.array(0, numbers)
+    memory = cuda.shared.array(0, numbers, alignment=ALIGNMENT)
     rows = cuda.local.array((R + 1) * D, numbers)  # the stages' points, and the state
     scores = cuda.local.array(D, numbers)
     pulls = cuda.local.array(D if KIND == DIAGONAL else 1, numbers)

@@ -37,7 +37,8 @@ def functions(dtype: str) -> dict[str, Any]:
 @cache
 def run_steps_of(shape: layout.Shape) -> Callable[..., None]:
     """Return the kernel's function for one shape."""
-    return specialised(cuda_sampling_kernels.run_steps, shape.constants(), functions(shape.dtype))
+    constants = shape.constants() | {"ALIGNMENT": None if SIMULATED else 16}
+    return specialised(cuda_sampling_kernels.run_steps, constants, functions(shape.dtype))
 
 
 @cache
