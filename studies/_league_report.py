@@ -1,0 +1,165 @@
+"""What the league says: the ranked table, the winner of every pair, and where rivals beat this project's samplers."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Sequence
+from math import inf, isfinite, isnan
+from statistics import median
+
+from studies._study import Report, Row, Table, Tables
+
+_LEVELS = ("nfe_1e-02", "nfe_1e-04", "nfe_1e-06")
+_RANKED = "nfe_1e-04"
+_SRK = ("paper", "ours")
+
+
+def report(tables: Tables, options: Namespace) -> Report:
+    """Return the ranking, the best of each pair, and the verdict."""
+    ranked, reached = tables["_ranking"], tables["_reached"]
+    if not ranked:
+        return Report([], ["No cell is done: no verdict."])
+    pairs = list(dict.fromkeys((row["target"], row["grid"]) for row in reached))
+    missing = [name for name in options.schemes if name not in {row["scheme"] for row in ranked}]
+    return Report([_ranking(ranked, len(pairs)), _winners(pairs, tables)], _verdict(pairs, tables, missing))
+
+
+def spent(row: Row, level: str = _RANKED) -> float:
+    """Return the evaluations to a level, infinite beyond the ladder."""
+    return inf if row[level] is None else float(row[level])
+
+
+def best(reached: Sequence[Row], pair: tuple[str, str], schemes: set[str]) -> Row | None:
+    """Return the row with the fewest evaluations on a pair among ``schemes``; None if none gets there."""
+    rows = [row for row in reached if (row["target"], row["grid"]) == pair and row["scheme"] in schemes]
+    rows = [row for row in rows if isfinite(spent(row))]
+    return min(rows, key=spent) if rows else None
+
+
+def duel(reached: Sequence[Row], one: str, other: str) -> tuple[float, int, int]:
+    """Return the median of evaluations of ``one`` over those of ``other``, pairs won by ``one``, and pairs compared.
+
+    Pairs that both cover and at least one of the two finishes; a ratio is 0 or infinite where one does not.
+    """
+    ours, theirs = (
+        {(row["target"], row["grid"]): spent(row) for row in reached if row["scheme"] == name} for name in (one, other)
+    )
+    common = [pair for pair in ours if pair in theirs and min(ours[pair], theirs[pair]) < inf]
+    ratios = [0.0 if theirs[pair] == inf else ours[pair] / theirs[pair] for pair in common]
+    won = sum(ours[pair] < theirs[pair] for pair in common)
+    return (median(ratios) if ratios else float("nan")), won, len(common)
+
+
+def _ranking(ranked: Sequence[Row], pairs: int) -> Table:
+    rows = [
+        [
+            f"{place}" if row["pairs"] == ranked[0]["pairs"] else "",
+            row["scheme"],
+            row["origin"],
+            f"{row['each']}",
+            f"{row['pairs']}/{pairs}",
+        ]
+        + [_number(row[level], row["most"]) for level in _LEVELS]
+        + [_ratio(row["over_best"]), "–" if isnan(row["order"]) else f"{row['order']:.1f}", f"{row['won']}"]
+        for place, row in enumerate(ranked, 1)
+    ]
+    header = ["", "scheme", "whose", "evals/step", "pairs", "1e-2", "1e-4", "1e-6", "over best", "order", "won"]
+    title = "Score evaluations to a KL (nats): medians over pairs of a target and a grid; over best and won: at 1e-4"
+    return Table(title, header, rows, left=3)
+
+
+def _winners(pairs: Sequence[tuple[str, str]], tables: Tables) -> Table:
+    sides = _sides(tables["_ranking"])
+    rows = [
+        [*pair, *(_named(best(tables["_reached"], pair, sides[side])) for side in ("all", "one", "ours", "rival"))]
+        for pair in pairs
+    ]
+    header = ["target", "grid", "best", "best, 1 eval/step", "best SRK type", "best rival"]
+    return Table("Fewest evaluations to KL = 1e-4 on each pair", header, rows, left=6)
+
+
+def _sides(ranked: Sequence[Row]) -> dict[str, set[str]]:
+    return {
+        "all": {row["scheme"] for row in ranked},
+        "one": {row["scheme"] for row in ranked if row["each"] == 1},
+        "ours": {row["scheme"] for row in ranked if row["origin"] in _SRK},
+        "rival": {row["scheme"] for row in ranked if row["origin"] == "rival"},
+    }
+
+
+def _verdict(pairs: Sequence[tuple[str, str]], tables: Tables, missing: Sequence[str]) -> list[str]:
+    ranked, reached = tables["_ranking"], tables["_reached"]
+    sides = _sides(ranked)
+    lines = []
+    everywhere = [row for row in ranked if row["pairs"] == ranked[0]["pairs"]]
+    finished = [row for row in everywhere if isfinite(row[_RANKED])]
+    if finished:
+        lines.append(
+            f"Fewest evaluations to KL = 1e-4, of the {len(everywhere)} samplers that cover the most pairs: "
+            + ", ".join(f"{row['scheme']} ({row[_RANKED]:.0f}, {row['origin']})" for row in finished[:4])
+            + " (medians)."
+        )
+    one = [row for row in finished if row["each"] == 1]
+    if one:
+        lines.append(f"Best with one evaluation a step: {one[0]['scheme']} ({one[0]['origin']}).")
+    ours = next((row["scheme"] for row in finished if row["origin"] in _SRK), None)
+    rivals = [row["scheme"] for row in finished if row["origin"] == "rival"]
+    partial = [row["scheme"] for row in ranked if row not in everywhere and isfinite(row[_RANKED])]
+    if ours:
+        lines.extend(_duels(reached, ours, [*rivals[:3], *partial]))
+    beaten, free = Counter[str](), 0
+    for pair in pairs:
+        mine, theirs = best(reached, pair, sides["ours"]), best(reached, pair, sides["rival"])
+        if theirs and (mine is None or spent(theirs) < spent(mine)):
+            beaten[theirs["scheme"]] += 1
+        elif mine:
+            free += 1
+    if beaten:
+        named = ", ".join(f"{name} ({count})" for name, count in beaten.most_common())
+        lines.append(
+            f"A rival beats every SRK-type sampler on {beaten.total()} of {len(pairs)} pairs: {named}; "
+            f"an SRK-type sampler is first on {free}."
+        )
+    elif free:
+        lines.append(f"No rival beats the best SRK-type sampler on any of {free} pairs.")
+    lines.extend(_paper(everywhere))
+    if missing:
+        lines.append(f"Not covered by an exact KL here: {', '.join(missing)}.")
+    return lines
+
+
+def _duels(reached: Sequence[Row], ours: str, rivals: Sequence[str]) -> list[str]:
+    """Say how the best SRK-type sampler does against rivals, on the pairs that both cover."""
+    lines = []
+    for rival in rivals:
+        ratio, won, count = duel(reached, rival, ours)
+        if count:
+            lines.append(
+                f"{rival} against {ours}: {ratio:.2f} times its evaluations (median of {count} pairs), "
+                f"fewer on {won} of {count}."
+            )
+    return lines
+
+
+def _paper(everywhere: Sequence[Row]) -> list[str]:
+    place = next((index for index, row in enumerate(everywhere, 1) if row["scheme"] == "srk"), None)
+    if place is None:
+        return []
+    row = everywhere[place - 1]
+    return [
+        f"The paper's srk is number {place} of {len(everywhere)}: {_number(row[_RANKED], row['most'])} evaluations to "
+        f"KL = 1e-4, order {row['order']:.1f}."
+    ]
+
+
+def _named(row: Row | None) -> str:
+    return "–" if row is None else f"{row['scheme']} {spent(row):.0f}"
+
+
+def _number(value: float, most: float) -> str:
+    return f"{value:.0f}" if isfinite(value) else f">{most:.0f}"
+
+
+def _ratio(value: float) -> str:
+    return "–" if not isfinite(value) else f"{value:.2f}"
