@@ -6,6 +6,8 @@ So there is one definition of them. Words are those of the CPU to the last bit, 
 from __future__ import annotations
 
 import inspect
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +59,20 @@ def _words(*words: Any) -> list[Any]:
 
 
 if SIMULATED:
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+    _allocating, _dynamic = threading.Lock(), FakeCUDAShared.array
+
+    def _shared(self: Any, shape: Any, dtype: Any, alignment: Any = None) -> Any:
+        """Return a block's shared array, one for all of its threads; the simulator's own may give two threads two."""
+        if shape == 0:
+            return _dynamic(self, shape, dtype)
+        caller = sys._getframe(1)
+        place = (caller.f_code.co_filename, caller.f_lineno)
+        with _allocating:
+            return self._allocations.setdefault(place, np.empty(shape, dtype))
+
+    FakeCUDAShared.array = _shared
 
     def _compiled(formula: Callable[..., list[Any]], kinds: str, out: str) -> Any:
         def function(*given: Any) -> Any:
