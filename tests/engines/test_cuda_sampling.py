@@ -42,6 +42,8 @@ CASES |= {
     "full, four threads": ("full", 3, 20, "float64", "srk", 2, 3, {}),
     "a warp a particle": ("isotropic", 3, 270, "float64", "ddpm", 1, 1, {}),
     "more coordinates than registers": ("diagonal", 2, 1050, "float32", "ddpm", 1, 1, {}),
+    "4096 components": ("isotropic", 4096, 4, "float64", "ddpm", 1, 1, {}),
+    "4097 components": ("diagonal", 4097, 3, "float32", "ddpm", 1, 1, {}),
     "three stages": ("isotropic", 3, 5, "float64", "higher_order_3", 2, 5, {}),
     "memory of scores": ("diagonal", 3, 5, "float64", "dpmpp_2m_sde", 4, 5, {}),
     "more memory": ("isotropic", 3, 9, "float32", "sa_p3c3", 5, 5, {}),
