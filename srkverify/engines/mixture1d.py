@@ -46,6 +46,17 @@ class Mixture1D:
         return pull, share / total, top + np.log(total)
 
 
+Law = tuple[Array, Array, Array]  # weights, means and variances of a mixture at one time, each (c,)
+
+
+def end_laws(target: Mixture1D, times: Array, start: str) -> tuple[Law, Law]:
+    """Laws of a run's two ends: where it starts, q_T ("exact") or N(0, 1) ("normal"), and where it should end, q_δ."""
+    means, variances = target.diffused(times[[0, -1]])
+    normal = (np.ones(1), np.zeros(1), np.ones(1))
+    first = (target.weights, means[0], variances[0]) if start == "exact" else normal
+    return first, (target.weights, means[1], variances[1])
+
+
 def mixture_density(points: Array, weights: Array, means: Array, variances: Array) -> Array:
     """Density at ``points`` (n,) of a mixture with parameters (c,)."""
     exponent = -0.5 * (points[:, None] - means) ** 2 / variances

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srkverify._check import Array
-from srkverify.engines.mixture1d import Mixture1D, mixture_density, sampled, support
+from srkverify.engines.mixture1d import Mixture1D, end_laws, mixture_density, sampled, support
 from srkverify.engines.quadrature_steps import LIMIT, propagate
 from srkverify.engines.score1d import Score1D
-from srkverify.tableau import Tableau
+from srkverify.tableau import Drawn, Tableau
 
 # The map is resolved down to e^{−_DEPTH} of the peaks. In the valleys between far modes it is far steeper, and little
 # mass is left there: resolving them from the start costs a hundredfold, refining finds what they matter.
@@ -58,6 +58,14 @@ LEVELS = tuple(
         (10.0, 12.0),
     )
 )
+
+
+def unresolved(tableau: Tableau | Drawn, limit: int) -> ValueError:
+    """Return the error for a sampler whose densities need more than ``limit`` grid points."""
+    return ValueError(
+        f"steps: {tableau.name} with {tableau.steps} steps needs more than {limit} grid points on this target: the "
+        "sampler is unstable or unresolved there; allowed are grids with more steps"
+    )
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,6 @@ def output_density(
         If the output density would need more than 2^22 grid points.
     """
     times = tableau.times
-    means, variances = target.diffused(times)
     score = score or Score1D(target)
     smallest = score.smallest(target, times)
     stage_times = np.where(tableau.evaluated, tableau.stage_times, 1.0)
@@ -112,10 +119,8 @@ def output_density(
     spacing = np.minimum(np.append(fine, np.inf), 0.35 * smallest / resolution.density)
     spacing[-1] = 0.08 * smallest[-1] / resolution.density
     spacing[1:] = np.minimum(spacing[1:], 3.0 * nodes.spread)
-    normal = (np.ones(1), np.zeros(1), np.ones(1))
-    weights, center, width = (target.weights, means[0], variances[0]) if start == "exact" else normal
-    low, initial = sampled(weights, center, width, spacing[0], resolution.reach + 1.5)
-    truth = (target.weights, means[-1], variances[-1])
+    first, truth = end_laws(target, times, start)
+    low, initial = sampled(*first, spacing[0], resolution.reach + 1.5)
     edges = support(*truth, resolution.reach + 1.5)
     low, value, work = propagate(
         initial,

@@ -12,12 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from srkverify._check import Array
 from srkverify.engines.autoregression import Autoregression, Draw, Expression, Scores, autoregression
 from srkverify.engines.cloud import LIMIT, Cloud, add_images, spread_out, spread_out_twice
-from srkverify.engines.mixture1d import Mixture1D, mixture_density, sampled, support
-from srkverify.engines.quadrature import Density, Resolution
+from srkverify.engines.mixture1d import Law, Mixture1D, end_laws, mixture_density, sampled, support
+from srkverify.engines.quadrature import Density, Resolution, unresolved
 from srkverify.engines.score1d import Score1D
 from srkverify.tableau import Drawn, Tableau
 
@@ -57,10 +58,7 @@ def output_density(
         points, an image folds (φ′ ≤ 0), or is not of the form φ(v) + c.
     """
     score = score or Score1D(target)
-    means, variances = target.diffused(tableau.times)
-    normal = (np.ones(1), np.zeros(1), np.ones(1))
-    first = (target.weights, means[0], variances[0]) if start == "exact" else normal
-    truth = (target.weights, means[-1], variances[-1])
+    first, truth = end_laws(target, tableau.times, start)
     chain = autoregression(tableau)
     kept = max((len(draws[-1].keep) for ways in chain.steps for _, draws in ways if draws), default=1)
     if kept > _MOST_KEPT:
@@ -72,10 +70,7 @@ def output_density(
     try:
         low, value = run(first, support(*truth, resolution.reach + 1.5))
     except OverflowError:
-        raise ValueError(
-            f"steps: {tableau.name} with {tableau.steps} steps needs more than {LIMIT} grid points on this target: the "
-            "sampler is unstable or unresolved there; allowed are grids with more steps"
-        ) from None
+        raise unresolved(tableau, LIMIT) from None
     points: Array = np.arange(low, low + len(value)) * np.float64(run.spacing[-1])
     return Density(points, value, mixture_density(points, *truth), run.work)
 
@@ -94,7 +89,7 @@ class _Run:
     spacing: dict[int, float]
     work: float = 0.0
 
-    def __call__(self, law: tuple[Array, Array, Array], edges: tuple[float, float]) -> Line:
+    def __call__(self, law: Law, edges: tuple[float, float]) -> Line:
         """Density of the output, at least between ``edges``."""
         weights, means, variances = law
         final = max(self.chain.scores.needs(self.chain.output))  # with this draw the output is known
@@ -199,8 +194,8 @@ class _Run:
         inverse = np.interp(regular, values, places)
         for _ in range(3):
             value, slope = self._function(image, source, inverse)
-            inverse -= (value - regular) / slope
-        slope = 1.0 / self._function(image, source, inverse)[1]
+            inverse -= (value - regular) / slope  # the third is below rounding: the slope before it will do
+        slope = 1.0 / slope
         step = self.spacing[grid]
         ends = np.rint(np.array([(constant.min() + regular[0]) / step, (constant.max() + regular[-1]) / step]))
         if not ends[1] - ends[0] < LIMIT:
@@ -251,19 +246,22 @@ class _View:
         """Return the values (n,)."""
         for term in self.scores.order(expression, self.known):
             time, point = self.scores.of[term]
-            (only, *others) = self.scores.needs(point)
-            if others:
+            needed = self.scores.needs(point)
+            line = self._line(*needed) if len(needed) == 1 else None
+            if line is None:
                 self.known[term] = self.score.at(time, self._sum(point))
-                continue
-            # A function of one number: found once for each of its grid points.
-            index = self.cloud.index[self.cloud.terms.index(only)]
-            low, high = index.min(), index.max()
-            line = Cloud((only,), np.arange(low, high + 1)[None], np.empty(0))
-            if high - low + 1 < len(index):
-                self.known[term] = _View(self.scores, self.score, line, self.spacing).of({term: 1.0})[index - low]
-            else:
-                self.known[term] = self.score.at(time, self._sum(point))
+            else:  # a function of one number: found once for each of its grid points
+                places, index = line
+                self.known[term] = _View(self.scores, self.score, places, self.spacing).of({term: 1.0})[index]
         return self._sum(expression)
+
+    def _line(self, term: int) -> tuple[Cloud, NDArray[np.int64]] | None:
+        """Return a draw's grid points and the sources' indices into them, if they are fewer than the sources."""
+        index = self.cloud.index[self.cloud.terms.index(term)]
+        low, high = index.min(), index.max()
+        if high - low + 1 >= len(index):
+            return None
+        return Cloud((term,), np.arange(low, high + 1)[None], np.empty(0)), index - low
 
     def _sum(self, expression: Expression) -> Array:
         total = np.zeros(self.cloud.index.shape[1])

@@ -20,9 +20,9 @@ import numpy as np
 
 from srkverify._check import Array
 from srkverify.engines import quadrature
-from srkverify.engines.mixture1d import Mixture1D, mixture_density, sampled, support
+from srkverify.engines.mixture1d import Law, Mixture1D, end_laws, mixture_density, sampled, support
 from srkverify.engines.plane import LIMIT, Blur, Image, Plane
-from srkverify.engines.quadrature import Density, Resolution
+from srkverify.engines.quadrature import Density, Resolution, unresolved
 from srkverify.engines.score1d import Score1D
 from srkverify.tableau import Tableau
 
@@ -62,9 +62,7 @@ def output_density(
         return quadrature.output_density(tableau, target, resolution, start, score)
     score = score or Score1D(target)
     plan = _plan(tableau)
-    means, variances = target.diffused(tableau.times)
-    first = (target.weights, means[0], variances[0]) if start == "exact" else (np.ones(1), np.zeros(1), np.ones(1))
-    truth = (target.weights, means[-1], variances[-1])
+    first, truth = end_laws(target, tableau.times, start)
     margin = resolution.reach + 1.5
     row_step, column_step = _spacing(tableau, target, score, plan, resolution)
     edges = [int(np.floor(edge / column_step[-1])) for edge in support(*truth, margin)]
@@ -83,15 +81,12 @@ def output_density(
         image = (np.zeros_like(rows), np.zeros_like(columns), rows, columns)
         plane = blur(plane, image, (1.0, column_step[-1]), (0.0, plan.sigma[-1]), (edges[0], edges[1] + 1))
     except OverflowError:
-        raise ValueError(
-            f"steps: {tableau.name} with {tableau.steps} steps needs more than {LIMIT} grid points on this target: the "
-            "sampler is unstable or unresolved there; allowed are grids with more steps"
-        ) from None
+        raise unresolved(tableau, LIMIT) from None
     points = plane.columns
     return Density(points, plane.flat[plane.begin[0] :].copy(), mixture_density(points, *truth), blur.work)
 
 
-def _first_plane(law: tuple[Array, Array, Array], step: float, margin: float) -> Plane:
+def _first_plane(law: Law, step: float, margin: float) -> Plane:
     low, high = support(*law, margin)
     if not (high - low) / step < LIMIT:
         raise OverflowError
