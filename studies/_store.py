@@ -10,6 +10,7 @@ import json
 import platform
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ VERSION = 1
 _APPLICATION = 0x53524B56  # "SRKV": tells the file from other SQLite files
 _RESERVE = 1 << 20  # bytes that are given back when the disk is full, so that running cells can still be stored
 _PATIENCE = 60.0  # seconds to wait for another run's transaction
+_PAUSE = 0.001  # seconds until a lock is asked for again
 _SCHEMA = """
 CREATE TABLE cells (
     key TEXT PRIMARY KEY,
@@ -109,7 +111,7 @@ class Store:
     def _begin(self) -> None:
         """Make the tables, or see that they are there."""
         execute = self._connection.execute
-        execute("PRAGMA journal_mode = WAL")
+        self._when_free("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         with self._transaction():
             (application,), (version,) = (
@@ -212,15 +214,20 @@ class Store:
                 (*values, platform.node(), datetime.now(UTC).isoformat(timespec="seconds")),
             )
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _when_free(self, statement: str) -> None:
+        """Execute a statement that locks the file, as soon as no other run writes, or is suspended as it does."""
         while True:
             try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                break
+                self._connection.execute(statement)
+                return
             except sqlite3.OperationalError as problem:
-                if problem.sqlite_errorcode != sqlite3.SQLITE_BUSY:  # another run writes, or is suspended as it does
+                if problem.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                     raise
+            time.sleep(_PAUSE)  # SQLite itself waits for its time-out only where that cannot lock two runs for good
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._when_free("BEGIN IMMEDIATE")
         try:
             yield
             self._connection.execute("COMMIT")

@@ -96,6 +96,18 @@ def test_writers_at_the_same_time_wait_for_each_other(tmp_path):
         assert len(store.entries(map(str, range(80)))) == 80
 
 
+def test_a_store_that_another_run_is_about_to_make_is_waited_for(tmp_path):
+    """SQLite does not wait when two runs switch a new file to its write-ahead log: it fails at once."""
+    other = sqlite3.connect(tmp_path / "store", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.2, other.execute, ["ROLLBACK"])
+    release.start()
+    with Store(tmp_path / "store") as store:
+        release.join()
+        store.put(entry("k", [{"x": 1}]))
+    other.close()
+
+
 def test_files_of_others_and_of_the_future_are_refused_untouched(tmp_path):
     with sqlite3.connect(tmp_path / "other") as connection:
         connection.execute("CREATE TABLE mine (x)")
