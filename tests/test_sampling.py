@@ -123,13 +123,15 @@ def many_directions(kind, dimension=24):
     means, variances = generator.normal(size=(2, dimension)), generator.uniform(0.1, 2.0, size=(2, 1, dimension))
     if kind == "diagonal":
         return sv.GaussianMixture([0.3, 0.7], means, variances[:, 0])
+    if kind == "low_rank":
+        variances[..., 5:] = 0.1
     covariances = (bases * variances) @ bases.swapaxes(1, 2)
-    return sv.GaussianMixture([0.3, 0.7], means, covariances if kind == "full" else covariances[:1])
+    return sv.GaussianMixture([0.3, 0.7], means, covariances[:1] if kind == "one_basis" else covariances)
 
 
 SPLIT = {
     "plane": PLANE,
-    **{kind: many_directions(kind) for kind in ("diagonal", "full", "one_basis", "rotated_product")},
+    **{kind: many_directions(kind) for kind in ("diagonal", "low_rank", "full", "one_basis", "rotated_product")},
 }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srkverify.engines import panels, rng
-from srkverify.engines.cpu_memory import FULL, whole_tiles
+from srkverify.engines.cpu_memory import FULL, LOW_RANK, whole_tiles
 from srkverify.engines.cpu_scores import add_score, prepare, sizes
 from srkverify.engines.simd import BYTES, inlined, jit
 
@@ -202,23 +202,22 @@ def _start(
                 if not alike:
                     deviation = math.sqrt(spread * law.variances[i, j] + grown)
                 at = state + j * width + first + lane
-                scratch.panels[at] = shrink * law.means[i, j] + deviation * scratch.panels[at]
-            if law.kind == FULL:
+                scratch.panels[at] = shrink * law.turned_means[i, j] + deviation * scratch.panels[at]
+            if law.kind == FULL or law.kind == LOW_RANK:
                 _out_of_basis(law, i, scratch, state + first + lane)
 
 
 @jit
 def _out_of_basis(law: Any, component: Any, scratch: Any, at: Any) -> None:
     """Replace one particle's coordinates in a component's eigenbasis by those in the standard basis."""
-    dimension, spare, states = law.means.shape[1], scratch.whitened, scratch.panels
-    width, _, d = sizes(scratch)
+    dimension, turned, states = law.means.shape[1], scratch.turned, scratch.panels
+    width = sizes(scratch)[0]
     for j in range(dimension):
-        spare[j] = states[at + j * width]
+        turned[j] = states[at + j * width]
     for j in range(dimension):
         total = 0.0
         for k in range(dimension):
-            entry = component * d * dimension + (j // panels.TILE * dimension + k) * panels.TILE + j % panels.TILE
-            total -= law.out_of[entry] * spare[k]
+            total += law.bases[component, j, k] * turned[k]
         states[at + j * width] = total
 
 

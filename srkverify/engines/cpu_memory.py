@@ -18,7 +18,7 @@ from srkverify.engines.simd import BYTES
 from srkverify.tableau import Tableau
 from srkverify.targets import GaussianMixture
 
-EXPANDED, ISOTROPIC, DIAGONAL, FULL = range(4)
+EXPANDED, ISOTROPIC, LOW_RANK, DIAGONAL, FULL = range(5)
 
 _CACHE = 1 << 17  # bytes of panels in a block
 _MOST_PANELS = 64
@@ -33,15 +33,19 @@ class Law(NamedTuple):
 
     Attributes
     ----------
-    kind : ISOTROPIC, DIAGONAL or FULL; EXPANDED if isotropic and |x|² − 2 x·m + |m|² loses nothing.
+    kind : ISOTROPIC, DIAGONAL or FULL; EXPANDED if isotropic and |x|² − 2 x·m + |m|² loses nothing; LOW_RANK if full,
+        with one variance in all but a few directions of a component.
     equal : whether all variances are equal.
     cumulative : (c,) summed weights.
-    means : (c, d) at time 0, in the eigenbases if FULL.
+    means : (c, d) at time 0.
     norms : (c,) their squared lengths.
-    variances : (c, 1 or d) at time 0.
+    variances : (c, 1 or d) at time 0, ascending if LOW_RANK.
+    bases : (c, d, d) eigenvectors in columns, if FULL or LOW_RANK.
+    turned_means : (c, d) the means in the eigenbases, if FULL or LOW_RANK.
+    rank : the last so many eigenvectors of a component have variances of their own; the others share its first one.
     constants : (K·R·C,) log w − ½ log det at the time of each stage.
-    into : packed: the transposed eigenbases if FULL, the means if EXPANDED.
-    out_of : packed: minus the eigenbases if FULL, the transposed means if EXPANDED.
+    into : packed: the last ``rank`` eigenvectors, transposed, if FULL or LOW_RANK; the means if EXPANDED.
+    out_of : packed: minus these eigenvectors, or the transposed means.
     """
 
     kind: int
@@ -50,6 +54,9 @@ class Law(NamedTuple):
     means: Array
     norms: Array
     variances: Array
+    bases: Array
+    turned_means: Array
+    rank: int
     constants: Real
     into: Real
     out_of: Real
@@ -98,11 +105,14 @@ class Scratch(NamedTuple):
     Attributes
     ----------
     components, coordinates : C and D.
-    means, weights, back, back_weights, factors, shrinks, slopes, offsets : the mixture at the times of the step's
-        stages.
+    means, turned_means, weights, back, back_weights, factors, shrinks, slopes, offsets : the mixture at the times of
+        the step's stages.
     shares : (C, width) logits, then posterior weights of a panel's particles.
     pull : (1 or D, width) what multiplies minus the point in its score.
-    whitened : (c, D, width) Σ_i^{−1} (x − m_i) in the eigenbases, if FULL.
+    directions : the law's rank, in whole tiles.
+    whitened : (c, directions, width) Σ_i^{−1} (x − m_i) in the eigenbases if FULL, what it adds to the isotropic part
+        if LOW_RANK.
+    turned : (D,) a particle's coordinates.
     groups : of coordinates, G, whose noises are drawn at a time.
     noise : (M, 4·G, width) of these.
     draw : (4, width) one draw of one group.
@@ -113,6 +123,7 @@ class Scratch(NamedTuple):
     components: int
     coordinates: int
     means: Real
+    turned_means: Real
     weights: Real
     back: Real
     back_weights: Real
@@ -122,7 +133,9 @@ class Scratch(NamedTuple):
     offsets: Real
     shares: Real
     pull: Real
+    directions: int
     whitened: Real
+    turned: Real
     groups: int
     noise: Real
     draw: Real
@@ -143,7 +156,7 @@ def packed(matrix: Array) -> Array:
     rows, columns = matrix.shape[-2:]
     padded = np.zeros((*matrix.shape[:-2], whole_tiles(rows), columns))
     padded[..., :rows, :] = matrix
-    tiles = padded.reshape(*matrix.shape[:-2], -1, panels.TILE, columns)
+    tiles = padded.reshape(*matrix.shape[:-2], whole_tiles(rows) // panels.TILE, panels.TILE, columns)
     return np.ascontiguousarray(np.swapaxes(tiles, -1, -2)).reshape(-1)
 
 
@@ -167,41 +180,68 @@ def make_law(target: GaussianMixture, tableau: Tableau, dtype: Any) -> Law:
     components, dimension = means.shape
     variances = np.broadcast_to(target.variances, (len(target.weights), target.variances.shape[1]))[used]
     kind = {"isotropic": ISOTROPIC, "diagonal": DIAGONAL, "full": FULL}[target.kind]
+    bases, turned_means, rank = np.zeros((1, 1, 1)), means, 0
     into = out_of = np.zeros(1)
-    if kind == ISOTROPIC and _may_expand(means, variances, tableau, dtype):
+    norms = (means**2).sum(axis=1)
+    if kind == ISOTROPIC and _may_expand(norms, variances[:, 0], dimension, tableau, dtype):
         kind, into = EXPANDED, packed(means)
         out_of = packed(np.concatenate([means, np.zeros((whole_tiles(components) - components, dimension))]).T)
     if target.bases is not None:
-        bases = target.bases[used]
-        means = np.einsum("cij,ci->cj", bases, means)
-        into, out_of = packed(np.swapaxes(bases, 1, 2)), packed(-bases)
+        bases = target.bases if used.all() else target.bases[used]
+        turned_means = np.einsum("cij,ci->cj", bases, means)
+        rank, common = _own_directions(variances)
+        lengths = norms + variances.sum(axis=1)
+        if rank <= dimension // 2 and _may_expand(lengths, common, dimension, tableau, dtype):
+            kind = LOW_RANK
+            shared = np.repeat(common[:, None], dimension - rank, axis=1)
+            variances = np.concatenate([shared, variances[:, dimension - rank :]], axis=1)
+        else:
+            rank = dimension
+        own = bases[:, :, dimension - rank :]
+        into, out_of = packed(np.swapaxes(own, 1, 2)), packed(-own)
     constants = np.full((*tableau.stage_times.shape, whole_tiles(components)), _NEVER)
     for where in np.argwhere(tableau.evaluated):
         time = tableau.stage_times[tuple(where)]
         spread = diffused(variances, time)
         log_determinants = np.log(spread).sum(axis=1) * (dimension / spread.shape[1])
         constants[(*where, slice(components))] = np.log(weights) - 0.5 * log_determinants
+    bases.setflags(write=False)  # as those of the target are, so that kernels are compiled once
     return Law(
         kind,
         bool((variances == variances[0, 0]).all()),
         np.cumsum(weights),
         np.ascontiguousarray(means),
-        (means**2).sum(axis=1),
+        norms,
         np.ascontiguousarray(variances),
+        bases,
+        np.ascontiguousarray(turned_means),
+        rank,
         constants.astype(dtype).reshape(-1),
         into.astype(dtype),
         out_of.astype(dtype),
     )
 
 
-def _may_expand(means: Array, variances: Array, tableau: Tableau, dtype: Any) -> bool:
+def _own_directions(variances: Array) -> tuple[int, Array]:
+    """Return in how many directions components (c, d) have variances of their own, and what all others share, (c,).
+
+    Variances are taken as the same if they differ by less than the rounding of an eigenvalue.
+    """
+    dimension = variances.shape[1]
+    if (np.diff(variances) < 0.0).any():
+        return dimension, variances[:, 0]
+    rounding = 2.0 * dimension * np.finfo(float).eps * variances[:, -1:]
+    rank = int((variances > variances[:, :1] + rounding).sum(axis=1).max())
+    return rank, variances[:, : dimension - rank].mean(axis=1)
+
+
+def _may_expand(norms: Array, variances: Array, dimension: int, tableau: Tableau, dtype: Any) -> bool:
     """Whether rounding of |x|² − 2 x·m + |m|² moves no logit by more than 10⁵ (float32: 2·10⁴) last places of 1.
 
     Rounding of x itself moves logits by as much if the variances are equal.
     """
     times = tableau.stage_times[tableau.evaluated][:, None]
-    spread = diffused(variances[:, 0], times)
-    size = np.exp(-2.0 * times) * (means**2).sum(axis=1).max() / spread + means.shape[1]
+    size = np.exp(-2.0 * times) * norms.max() / diffused(variances, times) + dimension
     return bool(size.max(initial=0.0) < (1e5 if np.dtype(dtype) == np.float64 else 2e4))
 
 
@@ -251,13 +291,15 @@ def make_scratch(law: Law, table: Table, dtype: Any) -> Scratch:
     def room(*shape: int) -> Real:
         return aligned(shape, dtype)
 
-    diagonal, full = law.kind == DIAGONAL, law.kind == FULL
+    diagonal, isotropic, turned = law.kind == DIAGONAL, law.kind in (ISOTROPIC, LOW_RANK), law.rank > 0
+    directions = whole_tiles(law.rank)
     return Scratch(
         components=c,
         coordinates=d,
-        means=room(stages, c, d) if law.kind != EXPANDED else room(),
-        weights=room(stages, c, d) if diagonal or full else room(),
-        back=room(stages, d, c) if diagonal or law.kind == ISOTROPIC else room(),
+        means=room(stages, c, d) if diagonal or isotropic else room(),
+        turned_means=room(stages, components, directions) if turned else room(),
+        weights=room(stages, c, d) if diagonal else room(stages, components, directions) if turned else room(),
+        back=room(stages, d, c) if diagonal or isotropic else room(),
         back_weights=room(stages, d, c) if diagonal else room(),
         factors=room(stages, c),
         shrinks=room(stages),
@@ -265,7 +307,9 @@ def make_scratch(law: Law, table: Table, dtype: Any) -> Scratch:
         offsets=room(stages, c),
         shares=room(c, width),
         pull=room(d if diagonal else 1, width),
-        whitened=room(components, d, width) if full else room(),
+        directions=directions,
+        whitened=room(components, directions, width) if turned else room(),
+        turned=room(d),
         groups=groups,
         noise=room(max(table.noises, 1), groups, rng.GROUP, width),
         draw=room(rng.GROUP, width),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srkverify._check import Array
-from srkverify.engines.cpu_memory import DIAGONAL, EXPANDED, FULL, ISOTROPIC, Law, Table
+from srkverify.engines.cpu_memory import DIAGONAL, EXPANDED, FULL, ISOTROPIC, LOW_RANK, Law, Table
 from srkverify.targets import GaussianMixture
 
 WARP = 32
@@ -105,7 +105,7 @@ def make_shape(law: Law, table: Table, dtype: str) -> Shape:
     d = -(-dimension // (4 * threads)) * 4
     shape = Shape(
         dtype=dtype,
-        kind=law.kind,
+        kind=FULL if law.kind == LOW_RANK else law.kind,
         equal=law.kind == EXPANDED and law.equal,
         d=d,
         threads=threads,
@@ -147,7 +147,7 @@ def law_arrays(law: Law, mixture: GaussianMixture, shape: Shape) -> dict[str, An
     levels = np.ceil(law.cumulative * 2.0**52 - 0.5).astype(np.int64)
     levels = np.concatenate([levels[:-1], np.full(many - components + 1, 2**62)])
     real = {
-        "means": padded(law.means, many, shape.padded),
+        "means": padded(law.turned_means, many, shape.padded),
         "variances": padded(variances, many, shape.padded),
         "bases": bases,
         "turned_bases": turned,

@@ -12,6 +12,7 @@ from srkverify.engines import cpu_memory, rng
 from srkverify.tableau import Row, assemble
 
 TIMES = sv.schedules.exponential(6.0, 0.01, 12)
+KINDS = ("equal", "isotropic", "diagonal", "low_rank", "full")
 
 
 def mixture(kind, components=3, dimension=5, seed=0, spread=2.0):
@@ -25,6 +26,9 @@ def mixture(kind, components=3, dimension=5, seed=0, spread=2.0):
         return sv.GaussianMixture(weights, means, variances[:, 0])
     if kind == "diagonal":
         return sv.GaussianMixture(weights, means, variances)
+    if kind == "low_rank":  # some components of a lower rank than others
+        variances[:, dimension // 2 :] = 0.05
+        variances[::2, :1] = 0.05
     bases = np.linalg.qr(generator.normal(size=(components, dimension, dimension)))[0]
     return sv.GaussianMixture(weights, means, (bases * variances[:, None, :]) @ bases.swapaxes(1, 2))
 
@@ -46,13 +50,13 @@ def assert_is_the_reference(target, tableau, particles=21, seed=3, tolerance=1e-
     np.testing.assert_allclose(path, expected, rtol=0, atol=tolerance * max(1.0, np.abs(expected).max()))
 
 
-@pytest.mark.parametrize("kind", ["equal", "isotropic", "diagonal", "full"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scheme", sv.schemes.SCHEMES)
 def test_every_scheme_on_every_kind_of_mixture(scheme, kind):
     assert_is_the_reference(mixture(kind), sv.schemes.SCHEMES[scheme](TIMES))
 
 
-@pytest.mark.parametrize("kind", ["equal", "isotropic", "diagonal", "full"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("components", "dimension"), [(2, 1), (5, 4), (4, 17), (9, 2)])
 def test_sizes_that_do_and_do_not_fill_tiles(kind, components, dimension):
     assert_is_the_reference(mixture(kind, components, dimension), sv.schemes.srk(TIMES), particles=9)
@@ -88,6 +92,25 @@ def test_expanded_squares_agree_with_differences():
     assert (
         cpu_memory.make_law(mixture("isotropic", 6, 7, spread=400.0), tableau, np.float64).kind == cpu_memory.ISOTROPIC
     )
+
+
+@pytest.mark.parametrize(
+    ("variances", "rank"),
+    [
+        ([0.1, 0.1, 0.1, 0.1, 0.3, 2.0], 2),
+        ([0.1, 0.1, 0.1, 0.1, 0.1, 0.1], 0),
+        ([0.1, 0.1, 0.1, 0.2, 0.3, 2.0], 3),
+        ([0.1, 0.1, 0.2, 0.2, 0.3, 2.0], None),  # too many directions of their own
+        ([0.1, 0.1, 0.1, 0.1 + 1e-13, 0.3, 2.0], 3),  # a gap above rounding
+        ([1e-7, 1e-7, 1e-7, 1e-7, 0.3, 2e4], None),  # rounding of the isotropic part would be seen
+    ],
+)
+def test_common_variances_are_recognised(variances, rank):
+    bases = np.linalg.qr(np.random.default_rng(4).normal(size=(2, 6, 6)))[0]
+    target = sv.GaussianMixture([0.5, 0.5], np.eye(2, 6), (bases * variances) @ bases.swapaxes(1, 2))
+    law = cpu_memory.make_law(target, sv.schemes.ddpm(sv.schedules.exponential(6.0, 0.01, 12)), np.float64)
+    assert (law.kind, law.rank) == ((cpu_memory.FULL, 6) if rank is None else (cpu_memory.LOW_RANK, rank))
+    assert_is_the_reference(target, sv.schemes.srk(TIMES), tolerance=1e-11)
 
 
 entries = st.floats(-0.9, 0.9).map(lambda x: round(x, 3))
@@ -137,7 +160,7 @@ def test_coupled_noise_is_the_brownian_paths(dimension):
     np.testing.assert_allclose(path, simulate(tableau, target, path[0], noise), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["equal", "diagonal", "full"])
+@pytest.mark.parametrize("kind", ["equal", "diagonal", "low_rank", "full"])
 def test_start_is_a_component_and_its_normals(kind):
     """The components' frequencies within 4.5 standard errors: false alarm one in 5·10⁴."""
     target, count = mixture(kind), 20_000
@@ -155,7 +178,7 @@ def test_start_is_a_component_and_its_normals(kind):
     np.testing.assert_array_equal(normal, z)
 
 
-@pytest.mark.parametrize("kind", ["equal", "isotropic", "diagonal", "full"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_float32_follows_float64(kind):
     """The same random words: samples differ by rounding, which the steps do not amplify much."""
     target, tableau = mixture(kind), sv.schemes.srk(TIMES)
