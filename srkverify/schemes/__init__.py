@@ -17,6 +17,7 @@ from srkverify.schemes.randomised import ddram, randomised_midpoint
 from srkverify.schemes.sa_solver import sa_solver
 from srkverify.schemes.seeds import seeds
 from srkverify.schemes.srk import srk, srk_martingale
+from srkverify.schemes.third_order import srk_third_order
 from srkverify.schemes.third_point import srk_third_point
 from srkverify.tableau import Drawn, Tableau
 
@@ -43,6 +44,7 @@ __all__ = [
     "seeds",
     "srk",
     "srk_martingale",
+    "srk_third_order",
     "srk_third_point",
     "stochastic_heun",
 ]
@@ -57,6 +59,7 @@ SCHEMES: dict[str, Callable[..., Tableau]] = {
     "srk_martingale": srk_martingale,
     "srk_third_point": srk_third_point,
     "srk_third_point_1": partial(srk_third_point, evaluations=1),
+    "srk_third_order": srk_third_order,
     "dpmpp_2m_sde": dpmpp_2m_sde,
     "sa_p1": partial(sa_solver, predictor=1),
     "sa_p2": sa_solver,
