@@ -15,7 +15,7 @@ from srkverify.divergence.reduction import Block, GaussianBlock, MixtureBlock
 from srkverify.divergence.score_error import BlockScore
 from srkverify.engines import gaussian, moments, quadrature, quadrature_chain, quadrature_memory
 from srkverify.engines.mixture1d import Mixture1D
-from srkverify.engines.quadrature import LEVELS, Density, Resolution
+from srkverify.engines.quadrature import COARSE, LEVELS, Density, Resolution
 from srkverify.engines.score1d import Score1D
 from srkverify.tableau import Drawn, Tableau
 
@@ -180,11 +180,12 @@ def _refined(
         density = output_density(tableau, mixture, level, start, score)
         return *measure(density), density.work
 
+    levels = COARSE + LEVELS if tableau.memory > 1 else LEVELS
     # The first two levels side by side: the engines release the interpreter lock.
     with ThreadPoolExecutor(2) as pool:
-        (coarse, _, _), (value, floor, work) = pool.map(at, LEVELS[:2])
-    error = error_of_finer(coarse, value, LEVELS[0], LEVELS[1])
-    for before, level in pairwise(LEVELS[1:]):
+        (coarse, _, _), (value, floor, work) = pool.map(at, levels[:2])
+    error = error_of_finer(coarse, value, *levels[:2])
+    for before, level in pairwise(levels[1:]):
         work *= (level.density / before.density) ** (3 + tableau.memory)
         if error + floor <= max(absolute, relative * value) or error <= floor or work > most_work:
             break

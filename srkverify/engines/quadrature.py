@@ -44,6 +44,9 @@ class Resolution:
     reach: float
 
 
+# Tried before the others where each point is dear, the joint density being in three dimensions or more.
+COARSE = (Resolution(0.7, 6.0), Resolution(0.85, 6.6))
+
 # The first two are close on purpose: they run side by side, and the error of the first is already that of 1e-11.
 LEVELS = tuple(
     Resolution(density, reach)

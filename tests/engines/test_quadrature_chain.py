@@ -253,3 +253,15 @@ def test_what_is_drawn_is_checked(weights, count, message):
         Drawn("wrong", weights, (SCHEMES["ddpm"](grid(4)),) * count)
     with pytest.raises(ValueError, match="same times"):
         Drawn("wrong", [0.5, 0.5], (SCHEMES["ddpm"](grid(4)), SCHEMES["ddpm"](grid(5))))
+
+
+@pytest.mark.parametrize("scheme", ["srk_third_order", "sa_p3"])
+@pytest.mark.parametrize("steps", [16, 24])
+def test_coarse_levels_report_their_error(scheme, steps):
+    """A memory of two is tried on coarse grids first, where little accuracy is asked for."""
+    tableau = SCHEMES[scheme](sv.schedules.exponential(4.0, 0.05, steps))
+    rough = sv.kl(TARGET, tableau, absolute=1e-13, relative=1e-2)
+    fine = sv.kl(TARGET, tableau, absolute=1e-13, relative=1e-9)
+    assert abs(rough.value - fine.value) <= rough.error <= 1e-2 * rough.value
+    assert 0.0 < abs(rough.value - fine.value)  # it stopped earlier
+    assert fine.error <= 1e-9 * fine.value + 1e-13
