@@ -13,9 +13,8 @@ from srkverify._check import Array
 from srkverify.schemes import DRAWN, SCHEMES
 from srkverify.tableau import Drawn, Tableau
 from srkverify.targets import GaussianMixture, Target
-from studies._low_dimension_schemes import ADAPTED
 
-ENTRANTS: dict[str, Callable[..., Tableau | Drawn]] = {**SCHEMES, **ADAPTED, "ddram": DRAWN["ddram"]}
+ENTRANTS: dict[str, Callable[..., Tableau | Drawn]] = {**SCHEMES, "ddram": DRAWN["ddram"]}
 
 # The paper's sampler, this project's, and all others, which are published rivals.
 PAPER = ("srk",)

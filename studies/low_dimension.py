@@ -17,14 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from srkverify import schedules
+from srkverify import schedules, schemes
 from srkverify.complexity import measured_curve, steps_to_reach
 from srkverify.divergence import Divergence, block_kl
 from srkverify.divergence.reduction import Block, GaussianBlock, MixtureBlock
 from srkverify.engines.mixture1d import Mixture1D
 from studies import _command, _low_dimension_report
 from studies._common_slope import common_slope
-from studies._low_dimension_schemes import ALL
 from studies._run import run_command
 from studies._study import Row, Study, Tables
 
@@ -178,7 +177,7 @@ def _directions(cell: Cell) -> dict[str, Block]:
 
 
 def _kl(cell: Cell, block: Block, steps: int) -> Divergence:
-    tableau = ALL[cell.scheme](schedules.exponential(cell.horizon, cell.early_stop, steps))
+    tableau = schemes.SCHEMES[cell.scheme](schedules.exponential(cell.horizon, cell.early_stop, steps))
     try:
         found = block_kl(block, tableau, absolute=0.0, relative=_RELATIVE, most_work=_MOST_WORK)
     except ValueError as problem:
@@ -189,7 +188,7 @@ def _kl(cell: Cell, block: Block, steps: int) -> Divergence:
 
 
 def _evaluations(scheme: str, steps: int) -> int:
-    two, three = (ALL[scheme](schedules.exponential(2.0, 0.5, steps)).nfe for steps in (2, 3))
+    two, three = (schemes.SCHEMES[scheme](schedules.exponential(2.0, 0.5, steps)).nfe for steps in (2, 3))
     return two + (steps - 2) * (three - two)
 
 
@@ -239,7 +238,8 @@ def add_options(parser: _command.Parser) -> None:
     """Add the study's grid."""
     add, numbers = parser.add_argument, _command.listed(_command.integer("steps", 1, 1 << 14))
     dimension = _command.integer("dimension", 1, 100_000_000)
-    add("--schemes", type=_command.listed(_command.name_of("scheme", ALL)), metavar="NAME,…", help=", ".join(ALL))
+    known = schemes.SCHEMES
+    add("--schemes", type=_command.listed(_command.name_of("scheme", known)), metavar="NAME,…", help=", ".join(known))
     add(
         "--intrinsics",
         type=_command.listed(_command.name_of("intrinsic", INTRINSICS)),

@@ -7,6 +7,7 @@ from functools import partial
 
 from srkverify import _check
 from srkverify.schemes.accelerated import li_accelerated
+from srkverify.schemes.adapted import srk_adapted, srk_third_point_adapted
 from srkverify.schemes.ddim import ddim
 from srkverify.schemes.ddpm import DDPM_VARIANCES, ddpm, euler_maruyama, exponential_euler
 from srkverify.schemes.dpm_solver import dpmpp_2m_sde, dpmpp_2s_sde, dpmpp_3m_sde
@@ -43,9 +44,11 @@ __all__ = [
     "scheme",
     "seeds",
     "srk",
+    "srk_adapted",
     "srk_martingale",
     "srk_third_order",
     "srk_third_point",
+    "srk_third_point_adapted",
     "stochastic_heun",
 ]
 
@@ -59,6 +62,8 @@ SCHEMES: dict[str, Callable[..., Tableau]] = {
     "srk_martingale": srk_martingale,
     "srk_third_point": srk_third_point,
     "srk_third_point_1": partial(srk_third_point, evaluations=1),
+    "srk_adapted": srk_adapted,
+    "srk_third_point_adapted": srk_third_point_adapted,
     "srk_third_order": srk_third_order,
     "dpmpp_2m_sde": dpmpp_2m_sde,
     "sa_p1": partial(sa_solver, predictor=1),

@@ -12,9 +12,10 @@ from figures import _panels
 from figures import low_dimension as figure
 from srkverify.divergence import block_kl
 from srkverify.divergence.reduction import GaussianBlock
+from srkverify.schemes import SCHEMES
+from srkverify.schemes.adapted import adapted_noise
 from studies import _low_dimension_report, low_dimension
 from studies._common_slope import common_slope
-from studies._low_dimension_schemes import ADAPTED, ALL, adapted_noise
 
 TINY = [
     "--schemes=ddpm_posterior,srk,srk_adapted",
@@ -58,17 +59,17 @@ def test_stage_noise_is_the_integral_that_defines_it(begin, end):
     assert across == pytest.approx(float(rest), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", ADAPTED)
+@pytest.mark.parametrize("name", ["srk_adapted", "srk_third_point_adapted"])
 @pytest.mark.parametrize(("horizon", "early_stop", "steps"), [(6.0, 0.01, 1), (6.0, 0.01, 7), (9.0, 1e-5, 500)])
 def test_adapted_schemes_are_exact_on_point_masses(name, horizon, early_stop, steps):
     block = GaussianBlock(np.zeros(1), np.ones(1), np.ones(1))  # at 1: the mean counts as well
     times = sv.schedules.exponential(horizon, early_stop, steps)
-    assert block_kl(block, ADAPTED[name](times)).value < 1e-20
+    assert block_kl(block, SCHEMES[name](times)).value < 1e-20
     assert block_kl(block, sv.schemes.srk_martingale(times)).value > 1e-10  # the test can fail
 
 
 def test_the_noise_of_a_step_on_a_point_mass_has_the_posterior_variance():
-    tableau = ALL["srk_adapted"](sv.schedules.exponential(6.0, 0.01, 10))
+    tableau = SCHEMES["srk_adapted"](sv.schedules.exponential(6.0, 0.01, 10))
     begin, end = tableau.times[:-1], tableau.times[1:]
     marginal, h = 1.0 - np.exp(-2.0 * begin), begin - end
     noise = np.zeros((10, 2))
@@ -82,7 +83,7 @@ def test_the_noise_of_a_step_on_a_point_mass_has_the_posterior_variance():
 def test_adapted_schemes_keep_their_order_on_the_mixture(name, order):
     target = sv.GaussianMixture([0.4, 0.6], [[-1.5], [1.5]], 0.25)
     coarse, fine = (
-        sv.kl(target, ADAPTED[name](sv.schedules.exponential(6.0, 0.01, steps)), relative=1e-4).value
+        sv.kl(target, SCHEMES[name](sv.schedules.exponential(6.0, 0.01, steps)), relative=1e-4).value
         for steps in (64, 128)
     )
     assert np.log2(coarse / fine) == pytest.approx(order, abs=0.15)
@@ -100,7 +101,7 @@ def test_rows_agree_with_kl_of_the_target_itself(tiny):
         target = sv.targets.Product([line, flat][: 1 + (rest > 0)], [row["rank"], rest][: 1 + (rest > 0)])
 
         def kl(steps, target=target, scheme=row["scheme"]):
-            return sv.kl(target, ALL[scheme](sv.schedules.exponential(6.0, 0.01, steps)), relative=1e-3).value
+            return sv.kl(target, SCHEMES[scheme](sv.schedules.exponential(6.0, 0.01, steps)), relative=1e-3).value
 
         assert kl(row["steps_high"]) <= row["epsilon"] ** 2
         assert row["steps_low"] == 1 or kl(row["steps_low"] - 1) > row["epsilon"] ** 2

@@ -13,14 +13,11 @@ steps. To first order in h the factor is 1, so that nothing is lost elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from srkverify._check import Array
 from srkverify.schedules import check_times
-from srkverify.schemes import SCHEMES
 from srkverify.tableau import Row, Tableau, assemble
 
 _NODES = 64  # of Gauss–Legendre in log(e^{2t} − 1): exact to rounding even for one step from t = 12 to 1e-4
@@ -32,6 +29,15 @@ def srk_adapted(times: ArrayLike) -> Tableau:
     Parameters
     ----------
     times : (K+1,) decreasing forward times.
+
+    Raises
+    ------
+    ValueError
+        If ``times`` is not a decreasing grid of positive times.
+
+    Notes
+    -----
+    Not published elsewhere; what it does is in docs/studies/low_dimension.md.
     """
     grid = check_times(times)
     h = grid[:-1] - grid[1:]
@@ -48,7 +54,7 @@ def srk_third_point_adapted(times: ArrayLike) -> Tableau:
 
     The point U at time τ − θh has the noise g' = e^{−θh} (σ_{τ−θh}²/σ_τ²) g, with which point masses are exact, and
     Var g' is the posterior variance (1 − e^{−2θh}) σ_{τ−θh}²/σ_τ² if e^{2θh} = 1 + V/(1 + e^{−2τ} V/σ_τ²), V = Var g:
-    U is where the reverse process on a point mass is. Parameters as in :func:`srk_adapted`.
+    U is where the reverse process on a point mass is. Parameters and errors as in :func:`srk_adapted`.
     """
     grid = check_times(times)
     h = grid[:-1] - grid[1:]
@@ -88,10 +94,3 @@ def adapted_noise(grid: Array) -> tuple[Array, Array]:
 
 def _marginal(time: Array) -> Array:
     return -np.expm1(-2.0 * time)
-
-
-ADAPTED: dict[str, Callable[..., Tableau]] = {
-    "srk_adapted": srk_adapted,
-    "srk_third_point_adapted": srk_third_point_adapted,
-}
-ALL: dict[str, Callable[..., Tableau]] = {**SCHEMES, **ADAPTED}
