@@ -38,14 +38,17 @@ class Resolution:
     ----------
     density : grid points per standard deviation of the step's noise.
     reach : standard deviations to which a Gaussian is spread.
+    depth : valleys are resolved to e^{−depth} of the peaks where many dimensions make that dear: what a sampler leaves
+        there may be the square root of the truth.
     """
 
     density: float
     reach: float
+    depth: float = 60.0
 
 
 # Tried before the others where each point is dear, the joint density being in three dimensions or more.
-COARSE = (Resolution(0.7, 6.0), Resolution(0.85, 6.6))
+COARSE = (Resolution(0.7, 6.0, 20.0), Resolution(0.85, 6.6, 30.0))
 
 # The first two are close on purpose: they run side by side, and the error of the first is already that of 1e-11.
 LEVELS = tuple(

@@ -22,8 +22,6 @@ from srkverify.engines.quadrature import Density, Resolution, unresolved
 from srkverify.engines.score1d import Score1D
 from srkverify.tableau import Drawn, Tableau
 
-# Valleys are resolved to e^{−_DEPTH} of the peaks: what a sampler leaves there may be the square root of the truth.
-_DEPTH = 60.0
 _MOST_KEPT = 3
 _NODES = 1 << 15  # of the table of φ⁻¹
 
@@ -284,7 +282,7 @@ def _spacings(
     are those at the critical points of the step, where everything is taken to be in one place.
     """
     times = tableau.times
-    places, need = law.critical_points(target, times[:-1], resolution.density, _DEPTH, valleys=True)
+    places, need = law.critical_points(target, times[:-1], resolution.density, resolution.depth, valleys=True)
     smallest = law.smallest(target, times)
     slopes: dict[int, dict[int, Array]] = {}
     precision, dense, cap = {0: np.zeros(places.shape[1])}, {0: need[0]}, {0: smallest[0]}
