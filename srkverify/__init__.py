@@ -4,17 +4,31 @@ Data goes one way: target + times → tableau → engine → samples or divergen
 """
 
 from srkverify import brownian, perturbed, schedules, schemes
-from srkverify.divergence import Divergence, PathDivergence, UnreliableEstimateWarning, kl, start_kl, tv
+from srkverify.divergence import (
+    Divergence,
+    PathBound,
+    PathDivergence,
+    ScoreErrors,
+    UnreliableEstimateWarning,
+    kl,
+    score_errors,
+    start_kl,
+    tv,
+)
 from srkverify.sampling import sample, sample_blocks
+from srkverify.score import Score
 from srkverify.tableau import Row, Tableau, assemble
 from srkverify.targets import GaussianMixture, Product
 
 __all__ = [
     "Divergence",
     "GaussianMixture",
+    "PathBound",
     "PathDivergence",
     "Product",
     "Row",
+    "Score",
+    "ScoreErrors",
     "Tableau",
     "UnreliableEstimateWarning",
     "assemble",
@@ -25,6 +39,7 @@ __all__ = [
     "sample_blocks",
     "schedules",
     "schemes",
+    "score_errors",
     "start_kl",
     "tv",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,10 @@ from tqdm import tqdm
 from srkverify import _check, _tasks, brownian
 from srkverify._check import Array
 from srkverify._problem import check_problem
+from srkverify.engines import callable as callables
 from srkverify.engines import cpu, cpu_memory, cuda, rng
-from srkverify.tableau import Tableau
+from srkverify.score import Score
+from srkverify.tableau import Row, Tableau, assemble
 from srkverify.targets import GaussianMixture, Product, Target
 
 BACKENDS = ("cpu", "cuda")
@@ -28,14 +30,14 @@ Samples = NDArray[np.floating[Any]]
 
 
 def sample(
-    target: Target,
+    target: Target | Score,
     tableau: Tableau,
     particles: int,
     seed: int = 0,
     *,
     backend: str = "cpu",
     dtype: DTypeLike = np.float64,
-    start: str = "exact",
+    start: str | None = None,
     return_path: bool = False,
     path_times: ArrayLike | None = None,
     first_particle: int = 0,
@@ -48,12 +50,14 @@ def sample(
     number of threads, nor with how particles are split over calls. Schemes whose noise is w = √(e^{2h} − 1) ξ_0 see the
     same ξ_0 with the same seed. Random numbers are those of ``srkverify.engines.rng`` (Philox-4x32-10), read in the
     target's own coordinates: the common eigenbasis of the covariances if all components share a full one, the blocks'
-    coordinates for a product.
+    coordinates for a product. A function that returns a mixture's scores has that mixture's particles, to rounding, in
+    the coordinates that it is given.
 
     Parameters
     ----------
-    target : GaussianMixture or Product
-        In any dimension d up to 2²⁴.
+    target : GaussianMixture, Product or Score
+        In any dimension d up to 2²⁴. Of a Score, in NumPy: ``threads`` are what its function uses, ``dtype`` is that of
+        the result.
     tableau : Tableau
         The sampler on its grid of K steps.
     particles : int
@@ -65,8 +69,9 @@ def sample(
         samples are the same to rounding (10⁻¹⁰, float32: 10⁻⁴, unless the sampler amplifies what is rounded).
     dtype : float64 or float32
         In which particles are computed and returned.
-    start : str
-        Law at the horizon T: ``"exact"`` (q_T) or ``"normal"`` (N(0, I)).
+    start : str, optional
+        Law at the horizon T: ``"exact"`` (q_T; of a Score, that of its ``law``) or ``"normal"`` (N(0, I)). By default
+        "exact", but "normal" for a Score.
     return_path : bool
         Whether to return the states at all times instead of those at the last.
     path_times : (S+1,) decreasing forward times, optional
@@ -90,6 +95,7 @@ def sample(
         If an argument is not of its kind or unknown, ``path_times`` does not contain the tableau's times, the scheme
         does not state how its noises depend on the Brownian path (with ``path_times``), or samples are not finite: the
         message then names the step and the likely cause. With backend "cuda", if a mixture's dimension is above 2048.
+        Of a Score, if its function returns what no score is, or ``backend`` or ``threads`` are given.
     RuntimeError
         With backend "cuda", if there is no numba-cuda, driver or GPU: the message says what is missing.
     MemoryError
@@ -111,7 +117,7 @@ def sample(
 
 
 def sample_blocks(
-    target: Target,
+    target: Target | Score,
     tableau: Tableau,
     particles: int,
     seed: int = 0,
@@ -119,7 +125,7 @@ def sample_blocks(
     block: int = 65536,
     backend: str = "cpu",
     dtype: DTypeLike = np.float64,
-    start: str = "exact",
+    start: str | None = None,
     return_path: bool = False,
     path_times: ArrayLike | None = None,
     first_particle: int = 0,
@@ -232,8 +238,8 @@ class _Job:
 
     def _task_size(self, particles: int, kept: int) -> int:
         """Return the number of particles that a thread takes at a time."""
-        mixtures = [part.mixture for part in self.parts]
-        products = sum(m.means.size * (m.dimension if m.kind == "full" else 1) for m in mixtures)
+        laws = [self.laws[id(part.mixture)] for part in self.parts]
+        products = sum(law.means.size * (1 + law.rank) for law in laws)
         # nanoseconds of a particle, roughly: normals and what else a coordinate costs, and two products with matrices
         spent = self.tableau.steps * (10 * self.target.dimension + products / 4)
         bytes_each = kept * self.target.dimension * self.dtype.itemsize
@@ -262,19 +268,21 @@ class _Job:
 
 
 def _job(
-    target: Target,
+    target: Target | Score,
     tableau: Tableau,
     particles: int,
     seed: int,
     backend: str,
     dtype: DTypeLike,
-    start: str,
+    start: str | None,
     return_path: bool,
     path_times: ArrayLike | None,
     first_particle: int,
     threads: int | None,
-) -> _Job:
-    check_problem(target, tableau, start)
+) -> _Job | callables.Job:
+    if start is None:
+        start = "normal" if isinstance(target, Score) else "exact"
+    check_problem(target, tableau, start, scores=True)
     if tableau.noise.shape[1] > rng.MOST_NOISES or tableau.steps >= rng.MOST_STEPS:
         raise ValueError(
             f"tableau must have at most {rng.MOST_NOISES} noises and fewer than {rng.MOST_STEPS} steps; "
@@ -286,17 +294,24 @@ def _job(
     particles = _check.integer("particles", particles, at_least=1)
     real = _dtype(dtype)
     coupling = None if path_times is None else brownian.noise_weights(tableau, path_times)
+    settings: dict[str, Any] = {
+        "first": _check.integer("first_particle", first_particle, at_least=0, below=rng.MOST_PARTICLES - particles),
+        "seed": _check.integer("seed", seed, at_least=0, below=2**64),
+        "threads": _tasks.processors() if threads is None else _check.integer("threads", threads, at_least=1),
+    }
+    if isinstance(target, Score):
+        for name, value, left_out in (("backend", backend, "cpu"), ("threads", threads, None)):
+            if value != left_out:
+                raise ValueError(f"{name} must be left out for a Score, whose function runs as it is; got {value!r}")
+        first, seed = settings["first"], settings["seed"]
+        begin = _start_of_score(target, float(tableau.times[0]), seed, start)
+        return callables.Job(target, tableau, first, particles, seed, real, bool(return_path), begin, coupling)
     parts = _parts(target)
     mixtures = {id(part.mixture): part.mixture for part in parts}
     bases = {id(part.mixture): part.basis for part in parts if part.basis is not None}
     rotation = target.rotation if isinstance(target, Product) else None
     table = cpu_memory.make_table(tableau, real, coupling)
     laws = {key: cpu_memory.make_law(mixture, tableau, real) for key, mixture in mixtures.items()}
-    settings: dict[str, Any] = {
-        "first": _check.integer("first_particle", first_particle, at_least=0, below=rng.MOST_PARTICLES - particles),
-        "seed": _check.integer("seed", seed, at_least=0, below=2**64),
-        "threads": _tasks.processors() if threads is None else _check.integer("threads", threads, at_least=1),
-    }
     return _Job(
         target=target,
         tableau=tableau,
@@ -312,6 +327,21 @@ def _job(
         device=_on_device(parts, laws, table, rotation, target.dimension, real) if backend == "cuda" else None,
         **settings,
     )
+
+
+def _start_of_score(score: Score, horizon: float, seed: int, start: str) -> Callable[[int, int], Samples]:
+    """Return what draws particles at the horizon: as the compiled engine does, of the same law."""
+    if start == "normal":
+        shape = (score.dimension, rng.START, rng.NORMAL)
+        return lambda first, count: rng.normals(seed, count, *shape, first_particle=first)
+    law = score.law
+    if law is None:
+        raise ValueError(
+            f"start must be 'normal' for a Score without a law, whose q_T is not known; got {start!r}: "
+            "or say Score(..., law=target)"
+        )
+    still = assemble("start", [horizon, 0.5 * horizon], [], Row(state=1.0))
+    return lambda first, count: sample(law, still, count, seed, first_particle=first, progress=False)
 
 
 def _on_device(
@@ -338,7 +368,7 @@ def _dtype(value: DTypeLike) -> np.dtype[Any]:
     return np.dtype(_check.choice("dtype", name, DTYPES))
 
 
-def _bar(job: _Job, progress: bool) -> tqdm[Any]:
+def _bar(job: _Job | callables.Job, progress: bool) -> tqdm[Any]:
     hidden = None if progress else True  # None: unless on a terminal
     return tqdm(total=job.particles, unit=" particles", unit_scale=True, delay=2.0, disable=hidden)
 

@@ -11,6 +11,8 @@ ORDER = (  # from one step to whole budgets; studies that are not named come aft
     "step_convergence",
     "league",
     "score_error",
+    "learned_score",
+    "images",
     "overhead",
     "tv_distance",
     "low_dimension",

@@ -11,6 +11,7 @@ from studies._html_style import STYLE
 from studies._study import Report, Table
 
 DONE, INCOMPLETE, FAILED, INTERRUPTED, WAITING = "done", "incomplete", "failed", "interrupted", "not run yet"
+LEFT_OUT = "left out"  # for want of a package
 _BAD = (INCOMPLETE, FAILED, INTERRUPTED)
 _LONGEST = 20  # rows of a table that is shown unfolded
 _LINES = 5  # reasons of failures that are shown
@@ -171,6 +172,7 @@ def _problems(section: Section) -> str:
         return ""
     words = {
         FAILED: "This study failed: it has no result.",
+        LEFT_OUT: "This study was left out.",
         INCOMPLETE: "This study is incomplete: what follows is made of the cells that are done.",
         INTERRUPTED: "This study was interrupted: what follows is made of the cells that are done.",
     }

@@ -99,11 +99,13 @@ def run(study: Study, options: Namespace) -> Result:
     Raises
     ------
     ValueError
-        If the options do not make a grid, or name a store or scheduler that is none.
+        If the options do not make a grid, or name a store or scheduler that is none, or a package is missing.
     OSError
         If a file cannot be written.
     """
     started = time.perf_counter()
+    if study.missing:
+        raise ValueError(study.missing)
     grid = study.cells(options)
     with Store(options.store) as store:
         outcome = sweep(study, grid, store, _executor(study, options))

@@ -7,7 +7,8 @@ import hashlib
 import json
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from studies._command import Parser
@@ -66,6 +67,8 @@ class Study:
         Most cells that may run at once on a machine: 1 for a study that measures time.
     module : str
         Where ``STUDY`` is, if not in ``studies.NAME``.
+    needs : mapping
+        Packages that only this study needs, and the extra of setup.cfg that installs each.
     """
 
     name: str
@@ -81,6 +84,16 @@ class Study:
     quick: Mapping[str, Any]
     workers: int | None = None
     module: str = ""
+    needs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> str:
+        """Say which optional package is not installed, and how to install it; empty if none is missing."""
+        for package in self.needs:
+            if find_spec(package) is None:
+                extras = ",".join(dict.fromkeys(self.needs.values()))
+                return f"{self.name} needs {package}, which is not installed: pip install 'srkverify[{extras}]'"
+        return ""
 
     @property
     def home(self) -> str:

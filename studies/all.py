@@ -84,7 +84,7 @@ def run_all(options: Namespace) -> int:
         print(f"{name}: {section.sentence}", flush=True)
         if section.state == _html.INTERRUPTED:
             return _run.INTERRUPTED
-        status = status if section.state == _html.DONE else 1
+        status = status if section.state in (_html.DONE, _html.LEFT_OUT) else 1
     return status
 
 
@@ -95,6 +95,8 @@ def attempt(name: str, section: _html.Section, options: Namespace, prefix: str) 
     try:
         study = load(name)
         section = dataclasses.replace(section, method=study.described.strip().partition("\n")[2])
+        if study.missing:
+            return dataclasses.replace(section, state=_html.LEFT_OUT, problems=(study.missing,))
         own = _run.parsed(study, _run.parser(study).parse_args(arguments(options)))
         return described(section, _run.run(study, own), options, prefix)
     except KeyboardInterrupt:

@@ -11,9 +11,12 @@ from srkverify.divergence.initial import start_kl
 from srkverify.divergence.ratios import Estimate
 from srkverify.divergence.reduction import NotReducibleError, reduce
 from srkverify.divergence.sampled import BACKENDS, LEAST_INNER, PathDivergence, UnreliableEstimateWarning, path_kl
+from srkverify.divergence.sampled_error import ScoreErrors, score_errors
 from srkverify.divergence.score_error import pairs
+from srkverify.divergence.score_paths import LEAST_PATHS, PathBound, score_path_kl
 from srkverify.divergence.total_variation import total_variation
 from srkverify.perturbed import Wavy
+from srkverify.score import Score
 from srkverify.tableau import Drawn, Tableau
 from srkverify.targets import Target
 
@@ -21,12 +24,15 @@ __all__ = [
     "Divergence",
     "Estimate",
     "NotReducibleError",
+    "PathBound",
     "PathDivergence",
+    "ScoreErrors",
     "UnreliableEstimateWarning",
     "block_kl",
     "kl",
     "output_density",
     "reduce",
+    "score_errors",
     "start_kl",
     "tv",
 ]
@@ -36,6 +42,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "exact": {"absolute": 1e-10, "relative": 1e-6, "score": None},
     "path": {"particles": 100_000, "seed": 0, "inner": None, "threads": None, "backend": "cpu", "progress": True},
 }
+# And "path" with a score that is a function.
+SCORE_PATHS = {"particles": 4096, "seed": 0, "inner": 16, "progress": True}
 
 
 @overload
@@ -67,6 +75,21 @@ def kl(
 ) -> PathDivergence: ...
 
 
+@overload
+def kl(
+    target: Target,
+    tableau: Tableau,
+    method: Literal["path"],
+    *,
+    start: str = "exact",
+    particles: int | None = None,
+    seed: int | None = None,
+    inner: int | None = None,
+    progress: bool | None = None,
+    score: Score,
+) -> PathBound: ...
+
+
 def kl(
     target: Target,
     tableau: Tableau | Drawn,
@@ -81,8 +104,8 @@ def kl(
     threads: int | None = None,
     backend: str | None = None,
     progress: bool | None = None,
-    score: Target | Wavy | None = None,
-) -> Divergence | PathDivergence:
+    score: Target | Wavy | Score | None = None,
+) -> Divergence | PathDivergence | PathBound:
     """KL(q_δ ‖ law of the sampler's output), in nats.
 
     ``"exact"`` splits the target into independent blocks on which the output law is known exactly: Gaussian
@@ -108,25 +131,29 @@ def kl(
         and ``relative``·KL (1e-6).
     particles : int
         For "path": number of backward paths, shared among starts (100,000); one more is drawn for each start to
-        estimate the KL of paths.
+        estimate the KL of paths. With a Score, of paths of the truth (4096).
     seed : int
         For "path": in [0, 2⁶⁴) (0). The result does not depend on the number of threads.
     inner : int
-        For "path": paths a start, a multiple of 4, ≥ 8; by default what a pilot run finds best, 8 to 64.
+        For "path": paths a start, a multiple of 4, ≥ 8; by default what a pilot run finds best, 8 to 64. With a Score,
+        draws of what the stages of a step see of its noises, ≥ 1 (16): more make the bound closer, if it is one, unless
+        the tableau has a memory.
     threads : int
-        For "path": number of threads; by default, of processors that this process may use.
+        For "path": number of threads; by default, of processors that this process may use. Not with a Score.
     backend : str
-        For "path": ``"cpu"`` or ``"cuda"``, a GPU, whose results are the same to rounding ("cpu").
+        For "path": ``"cpu"`` or ``"cuda"``, a GPU, whose results are the same to rounding ("cpu"). Not with a Score.
     progress : bool
         For "path": whether to show a progress bar on a terminal after two seconds (True).
-    score : GaussianMixture, Product or :class:`~srkverify.perturbed.Wavy`
-        For "exact": the law whose score the sampler evaluates, if not the target's: a wrong model of it, or one with
-        waves. It must split as the target does: into one-dimensional mixtures, or Gaussians of commuting covariances.
-        Other imperfect scores are tableaus (:mod:`srkverify.perturbed`), for any method.
+    score : GaussianMixture, Product, :class:`~srkverify.perturbed.Wavy`, or :class:`~srkverify.score.Score`
+        What the sampler evaluates, if not the target's score. For "exact": the score of a law, a wrong model of the
+        target or one with waves. It must split as the target does: into one-dimensional mixtures, or Gaussians of
+        commuting covariances. For "path": any function, a network for example, as a Score. The density of its output is
+        not estimated, only the KL of paths, an upper bound. Other imperfect scores are tableaus
+        (:mod:`srkverify.perturbed`), for any method.
 
     Returns
     -------
-    Divergence or PathDivergence
+    Divergence, PathDivergence or, with a Score, PathBound
         With ``.value``, ``.error`` (numerical, or a standard error) and ``.method``; from paths also with the KL of
         paths ``.path_kl`` ± ``.path_error``, ``.check`` (E e^L = 1), ``.ess`` and ``.doubts``. If an estimate cannot be
         trusted, ``.doubts`` says why, ``.error`` is infinite and an :class:`UnreliableEstimateWarning` is given.
@@ -163,7 +190,13 @@ def kl(
         "progress": progress,
         "score": score,
     }
-    settings = _settings(method, {name: value for name, value in options.items() if value is not None})
+    given = {name: value for name, value in options.items() if value is not None}
+    if method == "path" and isinstance(score, Score):
+        assert isinstance(tableau, Tableau)
+        return score_path_kl(target, tableau, score, start, **_settings_with_score(given))
+    settings = _settings(method, given)
+    if isinstance(score, Score):
+        raise ValueError("score must be a mixture's with method 'exact'; got a Score: method='path' takes any function")
     if method == "path":
         assert isinstance(tableau, Tableau)
         return path_kl(target, tableau, start, **settings)
@@ -221,6 +254,9 @@ def _settings(method: str, given: dict[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if name not in defaults:
             (other,) = (key for key in METHODS if name in METHODS[key])
+            if name == "score":
+                kind = type(value).__name__
+                raise ValueError(f"score must be left out unless method is 'exact', or be a Score; got {kind}")
             raise ValueError(f"{name} must be left out unless method is {other!r}; got {value!r} with {method!r}")
     settings = defaults | given
     if method == "path":
@@ -232,6 +268,18 @@ def _settings(method: str, given: dict[str, Any]) -> dict[str, Any]:
         if inner is not None and _check.integer("inner", inner, at_least=LEAST_INNER) % 4:
             raise ValueError(f"inner must be a multiple of 4, >= {LEAST_INNER}; got {inner!r}")
         _check.integer("particles", settings["particles"], at_least=4 * (inner or LEAST_INNER), below=2**60)
+    return settings
+
+
+def _settings_with_score(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of paths with a score that is a function, those given and else its own."""
+    for name, value in given.items():
+        if name not in SCORE_PATHS and name != "score":
+            raise ValueError(f"{name} must be left out with a Score; got {value!r}")
+    settings = SCORE_PATHS | {name: value for name, value in given.items() if name != "score"}
+    _check.integer("seed", settings["seed"], at_least=0, below=2**64)
+    _check.integer("particles", settings["particles"], at_least=LEAST_PATHS, below=2**60)
+    _check.integer("inner", settings["inner"], at_least=1)
     return settings
 
 

@@ -1,6 +1,7 @@
 """All studies on one page: toy studies that succeed, fail and are interrupted, solved in this process."""
 
 import dataclasses
+import html
 import re
 import sqlite3
 import sys
@@ -147,6 +148,16 @@ def test_what_fails_is_said_and_stops_nothing_else(toys, tmp_path, capsys):
 
 
 FATES = {"fates": "1:raises"}
+
+
+def test_a_study_whose_package_is_absent_is_left_out(toys, tmp_path, capsys):
+    toys["toy_cubes"] = dataclasses.replace(toys["toy_cubes"], needs={"no_such_package": "cubes"})
+    assert run(tmp_path, "--only=toy_cubes,toy_roots") == 0
+    said = "toy_cubes needs no_such_package, which is not installed: pip install 'srkverify[cubes]'"
+    assert said in capsys.readouterr().err
+    assert "left out" in section(tmp_path, "toy_cubes")
+    assert said in html.unescape(section(tmp_path, "toy_cubes"))
+    assert "6 squares." in section(tmp_path, "toy_roots")
 
 
 def test_a_study_that_cannot_be_imported_stops_nothing_else(toys, tmp_path, capsys, monkeypatch):
