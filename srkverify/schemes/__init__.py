@@ -14,6 +14,7 @@ from srkverify.schemes.dpm_solver import dpmpp_2m_sde, dpmpp_2s_sde, dpmpp_3m_sd
 from srkverify.schemes.er_sde import er_sde
 from srkverify.schemes.heun import edm_heun, stochastic_heun
 from srkverify.schemes.higher_order import higher_order
+from srkverify.schemes.order_conditions import weak_order
 from srkverify.schemes.randomised import ddram, randomised_midpoint
 from srkverify.schemes.sa_solver import sa_solver
 from srkverify.schemes.seeds import seeds
@@ -50,6 +51,7 @@ __all__ = [
     "srk_third_point",
     "srk_third_point_adapted",
     "stochastic_heun",
+    "weak_order",
 ]
 
 SCHEMES: dict[str, Callable[..., Tableau]] = {
