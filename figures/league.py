@@ -58,7 +58,8 @@ def _looks(tables: Tables) -> dict[str, style.Look]:
     """Return the looks of the samplers that are drawn in colour: the best ranked, and those that readers look for."""
     ranked = [row["scheme"] for row in tables.get("_ranking", [])]
     full = max((row["pairs"] for row in tables.get("_ranking", [])), default=0)
-    best = [row["scheme"] for row in tables.get("_ranking", []) if row["pairs"] == full][:_BEST]
+    own = [row for row in tables.get("_ranking", []) if row["origin"] != "diffusers"]  # whose lines lie on its twin's
+    best = [row["scheme"] for row in own if row["pairs"] == full][:_BEST]
     names = list(dict.fromkeys([*best, *(name for name in _ALWAYS if name in ranked)]))
     spare = iter(_SPARE)
     looks = {}

@@ -3,7 +3,7 @@
 Data goes one way: target + times → tableau → engine → samples or divergence.
 """
 
-from srkverify import brownian, perturbed, schedules, schemes
+from srkverify import brownian, distances, perturbed, schedules, schemes
 from srkverify.divergence import (
     Divergence,
     PathBound,
@@ -33,6 +33,7 @@ __all__ = [
     "UnreliableEstimateWarning",
     "assemble",
     "brownian",
+    "distances",
     "kl",
     "perturbed",
     "sample",

@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from math import inf, isfinite, isnan
 from statistics import median
 
+from studies._league_schedulers import INSTALL, SCHEDULERS, edition
 from studies._study import Report, Row, Table, Tables
 
-_LEVELS = ("nfe_1e-02", "nfe_1e-04", "nfe_1e-06")
+_LEVELS = ("nfe_1e-02", "nfe_1e-04", "nfe_1e-06", "nfe_1e-08")
 _RANKED = "nfe_1e-04"
+_RESOLVED = 20.0  # a KL that is compared, over its numerical error
+_ALIKE = 0.01  # of a KL: more is another sampler
 _SRK = ("paper", "ours")
+_THEIRS = "diffusers"  # samplers that are here a second time, as diffusers has them: without a place
 
 
 def report(tables: Tables, options: Namespace) -> Report:
@@ -22,7 +26,12 @@ def report(tables: Tables, options: Namespace) -> Report:
         return Report([], ["No cell is done: no verdict."])
     pairs = list(dict.fromkeys((row["target"], row["grid"]) for row in reached))
     missing = [name for name in options.schemes if name not in {row["scheme"] for row in ranked}]
-    return Report([_ranking(ranked, len(pairs)), _winners(pairs, tables)], _verdict(pairs, tables, missing))
+    left_out = [name for name in missing if name in SCHEDULERS and not edition()]
+    missing = [name for name in missing if name not in left_out]
+    verdict = _verdict(pairs, tables, missing)
+    if left_out:
+        verdict.append(f"Left out, for diffusers is not installed ({INSTALL}): {', '.join(left_out)}.")
+    return Report([_ranking(ranked, len(pairs)), _winners(pairs, tables)], verdict)
 
 
 def spent(row: Row, level: str = _RANKED) -> float:
@@ -52,19 +61,20 @@ def duel(reached: Sequence[Row], one: str, other: str) -> tuple[float, int, int]
 
 
 def _ranking(ranked: Sequence[Row], pairs: int) -> Table:
+    places = {row["scheme"]: place for place, row in enumerate(_everywhere(ranked), 1)}
     rows = [
         [
-            f"{place}" if row["pairs"] == ranked[0]["pairs"] else "",
+            f"{places.get(row['scheme'], '')}",
             row["scheme"],
             row["origin"],
             f"{row['each']}",
             f"{row['pairs']}/{pairs}",
         ]
         + [_number(row[level], row["most"]) for level in _LEVELS]
-        + [_ratio(row["over_best"]), "–" if isnan(row["order"]) else f"{row['order']:.1f}", f"{row['won']}"]
-        for place, row in enumerate(ranked, 1)
+        + [_ratio(row["over_best"]), "–" if isnan(row["order"]) else f"{row['order']:.1f}", _won(row)]
+        for row in ranked
     ]
-    header = ["", "scheme", "whose", "evals/step", "pairs", "1e-2", "1e-4", "1e-6", "over best", "order", "won"]
+    header = ["", "scheme", "whose", "evals/step", "pairs", "1e-2", "1e-4", "1e-6", "1e-8", "over best", "order", "won"]
     title = "Score evaluations to a KL (nats): medians over pairs of a target and a grid; over best and won: at 1e-4"
     return Table(title, header, rows, left=3)
 
@@ -81,8 +91,8 @@ def _winners(pairs: Sequence[tuple[str, str]], tables: Tables) -> Table:
 
 def _sides(ranked: Sequence[Row]) -> dict[str, set[str]]:
     return {
-        "all": {row["scheme"] for row in ranked},
-        "one": {row["scheme"] for row in ranked if row["each"] == 1},
+        "all": {row["scheme"] for row in ranked if row["origin"] != _THEIRS},
+        "one": {row["scheme"] for row in ranked if row["origin"] != _THEIRS and row["each"] == 1},
         "ours": {row["scheme"] for row in ranked if row["origin"] in _SRK},
         "rival": {row["scheme"] for row in ranked if row["origin"] == "rival"},
     }
@@ -92,7 +102,7 @@ def _verdict(pairs: Sequence[tuple[str, str]], tables: Tables, missing: Sequence
     ranked, reached = tables["_ranking"], tables["_reached"]
     sides = _sides(ranked)
     lines = []
-    everywhere = [row for row in ranked if row["pairs"] == ranked[0]["pairs"]]
+    everywhere = _everywhere(ranked)
     finished = [row for row in everywhere if isfinite(row[_RANKED])]
     if finished:
         lines.append(
@@ -105,7 +115,9 @@ def _verdict(pairs: Sequence[tuple[str, str]], tables: Tables, missing: Sequence
         lines.append(f"Best with one evaluation a step: {one[0]['scheme']} ({one[0]['origin']}).")
     ours = next((row["scheme"] for row in finished if row["origin"] in _SRK), None)
     rivals = [row["scheme"] for row in finished if row["origin"] == "rival"]
-    partial = [row["scheme"] for row in ranked if row not in everywhere and isfinite(row[_RANKED])]
+    partial = [
+        row["scheme"] for row in ranked if row not in everywhere and row["origin"] != _THEIRS and isfinite(row[_RANKED])
+    ]
     if ours:
         lines.extend(_duels(reached, ours, [*rivals[:3], *partial]))
     beaten, free = Counter[str](), 0
@@ -124,6 +136,7 @@ def _verdict(pairs: Sequence[tuple[str, str]], tables: Tables, missing: Sequence
     elif free:
         lines.append(f"No rival beats the best SRK-type sampler on any of {free} pairs.")
     lines.extend(_paper(everywhere))
+    lines.extend(_twins(tables[""]))
     if missing:
         lines.append(f"Not covered by an exact KL here: {', '.join(missing)}.")
     return lines
@@ -151,6 +164,45 @@ def _paper(everywhere: Sequence[Row]) -> list[str]:
         f"The paper's srk is number {place} of {len(everywhere)}: {_number(row[_RANKED], row['most'])} evaluations to "
         f"KL = 1e-4, order {row['order']:.1f}."
     ]
+
+
+def _everywhere(ranked: Sequence[Row]) -> list[Row]:
+    """Return the rows of the samplers that have a place: those that cover the most pairs."""
+    own = [row for row in ranked if row["origin"] != _THEIRS]
+    most = max((row["pairs"] for row in own), default=0)
+    return [row for row in own if row["pairs"] == most]
+
+
+def _twins(rows: Sequence[Row]) -> list[str]:
+    """Say how the KL of diffusers' schedulers differs from that of the same schemes here."""
+    values = {
+        (row["scheme"], row["target"], row["grid"], row["evaluations"]): row["kl"]
+        for row in rows
+        if isfinite(row["kl"]) and row["kl"] > _RESOLVED * row["kl_error"]
+    }
+    lines = []
+    for name, entry in SCHEDULERS.items():
+        ratios: dict[int, list[float]] = {}
+        for (scheme, *place, budget), value in values.items():
+            twin = values.get((entry.twin, *place, budget), 0.0)
+            if scheme == name and twin > 0.0:
+                ratios.setdefault(budget, []).append(value / twin)
+        if not ratios:
+            continue
+        differing = {budget: found for budget, found in ratios.items() if abs(median(found) - 1.0) > _ALIKE}
+        same = [abs(ratio - 1.0) for budget in ratios.keys() - differing.keys() for ratio in ratios[budget]]
+        said = f"{name} has the KL of {entry.twin}" if same else f"{name} differs from {entry.twin}"
+        if same:
+            said += f", to {max(same):.0e} of it in {len(same)} values"
+        if differing:
+            factors = ", ".join(f"{median(found):.3g} at {budget}" for budget, found in sorted(differing.items()))
+            said += f"{' but' if same else ''} by factors of the KL (medians, at evaluations): {factors}"
+        lines.append(f"{said}.")
+    return lines
+
+
+def _won(row: Row) -> str:
+    return "–" if row["origin"] == _THEIRS else f"{row['won']}"
 
 
 def _named(row: Row | None) -> str:

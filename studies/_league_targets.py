@@ -13,20 +13,32 @@ from srkverify._check import Array
 from srkverify.schemes import DRAWN, SCHEMES
 from srkverify.tableau import Drawn, Tableau
 from srkverify.targets import GaussianMixture, Target
+from studies._league_schedulers import SCHEDULERS, tableau
 
-ENTRANTS: dict[str, Callable[..., Tableau | Drawn]] = {**SCHEMES, "ddram": DRAWN["ddram"]}
+ENTRANTS: dict[str, Callable[..., Tableau | Drawn]] = {
+    **SCHEMES,
+    "ddram": DRAWN["ddram"],
+    **{name: partial(tableau, name) for name in SCHEDULERS},
+}
 
 # The paper's sampler, this project's, and all others, which are published rivals.
 PAPER = ("srk",)
-OURS = ("srk_martingale", "srk_third_point", "srk_third_point_1", "srk_adapted", "srk_third_point_adapted")
+OURS = (
+    *("srk_martingale", "srk_third_point", "srk_third_point_1", "srk_third_order"),
+    *("srk_adapted", "srk_third_point_adapted"),
+)
 
 # On mixtures a value of these takes seconds: a memory of two evaluations, or steps with little noise of their own.
-SLOW = ("sa_p3", "sa_p2c2", "er_sde_3", "dpmpp_3m_sde", "ddim_eta0", "higher_order_2", "higher_order_3", "ddram")
+SLOW = (
+    *("sa_p3", "sa_p2c2", "er_sde_3", "dpmpp_3m_sde", "ddim_eta0", "higher_order_2", "higher_order_3", "ddram"),
+    "diffusers.SASolverScheduler",
+)
 # First and last rungs on mixtures: coarser, the output's density is rough and dear; finer, the steps are many.
 _SPAN = {
     **dict.fromkeys(SLOW, (16, 64)),
     **dict.fromkeys(("ddim_eta0", "higher_order_2", "higher_order_3"), (8, 32)),
     "ddram": (32, 128),
+    "srk_third_order": (16, 256),
     "stochastic_heun": (16, 64),
     "edm_heun": (16, 128),
     "seeds_3": (16, 256),
@@ -41,7 +53,9 @@ GRIDS: dict[str, Callable[[float, float, int], Array]] = {
 
 
 def origin(scheme: str) -> str:
-    """Return whose sampler it is: "paper", "ours" or "rival"."""
+    """Return whose sampler it is: "paper", "ours", "rival", or "diffusers" for a rival as diffusers has it."""
+    if scheme in SCHEDULERS:
+        return "diffusers"
     return "paper" if scheme in PAPER else "ours" if scheme in OURS else "rival"
 
 
@@ -118,19 +132,26 @@ def affordable(scheme: str, law: str) -> tuple[int, int]:
     """Return the first and the last number of evaluations with which a sampler's KL on a law takes seconds at most."""
     if LAWS[law].normal and scheme not in DRAWN:
         return 1, 1 << 12
+    if (scheme, law) == ("srk_third_order", "separated"):  # scores bend most between far modes
+        return 32, 128
     return _SPAN.get(scheme, (1, 256))
 
 
 @lru_cache(maxsize=256)
 def memory(scheme: str) -> int:
     """Return the number of earlier evaluations that a sampler uses."""
-    return ENTRANTS[scheme](schedules.exponential(2.0, 0.5, 8)).memory
+    return _alike(scheme)(schedules.exponential(2.0, 0.5, 8)).memory
 
 
 @lru_cache(maxsize=256)
 def steps_within(scheme: str, evaluations: int) -> int:
     """Return the most steps that take at most ``evaluations``; 0 if fewer than two do."""
-    some, more = (ENTRANTS[scheme](schedules.exponential(2.0, 0.5, steps)).nfe for steps in (8, 9))
+    some, more = (_alike(scheme)(schedules.exponential(2.0, 0.5, steps)).nfe for steps in (8, 9))
     each = more - some
     steps = (evaluations - some) // each + 8
     return steps if steps >= 2 else 0
+
+
+def _alike(scheme: str) -> Callable[..., Tableau | Drawn]:
+    """Return a sampler with the same evaluations and memory, which asks no other package."""
+    return ENTRANTS[SCHEDULERS[scheme].twin if scheme in SCHEDULERS else scheme]

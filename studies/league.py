@@ -19,6 +19,7 @@ from srkverify.divergence.reduction import reduce
 from srkverify.schemes import DRAWN
 from studies import _command, _league_report
 from studies._curves import crossing
+from studies._league_schedulers import SCHEDULERS, edition
 from studies._league_targets import (
     ENTRANTS,
     GRIDS,
@@ -35,19 +36,26 @@ from studies._run import run_command
 from studies._study import Row, Study, Tables
 
 RUNGS = (8, 16, 32, 64, 128, 256)  # score evaluations
-LEVELS = (1e-2, 1e-4, 1e-6)  # nats
+LEVELS = (1e-2, 1e-4, 1e-6, 1e-8)  # nats
 RANKED = 1e-4  # the level that ranks
 RESOLVED = 20.0  # a KL that enters an order, over its numerical error
 _RELATIVE = 1e-3
 _MOST_WORK = 5e6
 _TOO_MUCH = ("steps:", "tableau:")  # the engines' words for a density that blows up, or is not resolved
 # Processor seconds of a KL on a mixture, measured.
-_DEAR = {"ddim_eta0": 2.0, "higher_order_2": 2.0, "higher_order_3": 1.0, "ddram": 4.0, "stochastic_heun": 0.5}
+_DEAR = {
+    "srk_third_order": 2.5,
+    "ddim_eta0": 2.0,
+    "higher_order_2": 2.0,
+    "higher_order_3": 1.0,
+    "ddram": 4.0,
+    "stochastic_heun": 0.5,
+}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One sampler with one budget of evaluations, on one law."""
+    """One sampler with one budget of evaluations, on one law; ``edition`` is the version of diffusers, if it is its."""
 
     law: str
     grid: str
@@ -55,14 +63,16 @@ class Cell:
     evaluations: int
     horizon: float
     early_stop: float
+    edition: str = ""
 
     @property
     def cost(self) -> float:
         """Processor seconds, roughly."""
-        if LAWS[self.law].normal and self.scheme not in _DEAR:
+        if LAWS[self.law].normal and self.scheme not in DRAWN:
             return 0.01
-        each = _DEAR.get(self.scheme, 2.5 if memory(self.scheme) > 1 else 0.05)
-        return each * (2.0 if self.law in ("multiscale", "separated") else 1.0)
+        each = _DEAR.get(self.scheme, 0.7 if memory(self.scheme) > 1 else 0.05)
+        far = 8.0 if self.scheme == "srk_third_order" else 2.0
+        return each * {"multiscale": 2.0, "separated": far}.get(self.law, 1.0)
 
 
 def cells(options: Namespace) -> list[Cell]:
@@ -76,7 +86,7 @@ def cells(options: Namespace) -> list[Cell]:
     if options.early_stop >= options.horizon:
         raise ValueError(f"--horizon must be > --early-stop = {options.early_stop:g}; got {options.horizon:g}")
     grid = [
-        Cell(TARGETS[target].law, name, scheme, rung, options.horizon, options.early_stop)
+        Cell(TARGETS[target].law, name, scheme, rung, options.horizon, options.early_stop, _edition(scheme))
         for target in options.targets
         for name in options.grids
         for scheme in options.schemes
@@ -88,7 +98,13 @@ def cells(options: Namespace) -> list[Cell]:
     return list(dict.fromkeys(grid))
 
 
+def _edition(scheme: str) -> str:
+    return edition() if scheme in SCHEDULERS else ""
+
+
 def _wanted(scheme: str, target: str, rung: int, options: Namespace) -> bool:
+    if scheme in SCHEDULERS and not edition():
+        return False
     if not plays(scheme, target) or steps_within(scheme, rung) == 0:
         return False
     law = TARGETS[target].law
@@ -171,18 +187,22 @@ def ranking(reached: Sequence[Row]) -> list[Row]:
 
     Of the pairs of a target and a grid that a sampler covers: medians of the evaluations to each level, infinite where
     half of the pairs are beyond its ladder; ``over_best``, the median of its evaluations over the fewest of any
-    sampler on the same pair, which can be compared between samplers that cover different pairs; the pairs won.
+    sampler on the same pair, which can be compared between samplers that cover different pairs; the pairs won. What
+    diffusers has of a sampler is compared with all, and wins nothing: it would win with its twin.
     """
     key = _reaching(RANKED)
     best: dict[tuple[str, str], float] = {}
     for row in reached:
         pair = row["target"], row["grid"]
+        if origin(row["scheme"]) == "diffusers":
+            continue
         best[pair] = min(best.get(pair, inf), _spent(row, key))
     found = []
     for scheme in dict.fromkeys(row["scheme"] for row in reached):
         mine = [row for row in reached if row["scheme"] == scheme]
         spent = {level: _middle([_spent(row, level) for row in mine]) for level in map(_reaching, LEVELS)}
-        goals = [best[row["target"], row["grid"]] for row in mine]
+        goals = [best.get((row["target"], row["grid"]), inf) for row in mine]
+        alone = origin(scheme) != "diffusers"
         ratios = [_spent(row, key) / goal for row, goal in zip(mine, goals, strict=True) if isfinite(goal)]
         orders = [row["order"] for row in mine if not isnan(row["order"])]
         found.append(
@@ -194,7 +214,7 @@ def ranking(reached: Sequence[Row]) -> list[Row]:
                 **spent,
                 "over_best": _middle(ratios) if ratios else nan,
                 "order": median(orders) if orders else nan,
-                "won": sum(_spent(row, key) <= goal < inf for row, goal in zip(mine, goals, strict=True)),
+                "won": alone * sum(_spent(row, key) <= goal < inf for row, goal in zip(mine, goals, strict=True)),
                 "most": min(row["most"] for row in mine),  # of ladders that differ: what is beyond any is beyond this
             }
         )

@@ -11,9 +11,13 @@ import srkverify as sv
 from figures import _panels, style
 from figures import league as figure
 from studies import _league_report as words
+from studies import _league_schedulers as theirs
 from studies import _league_targets as entry
 from studies import league as study
 from studies._run import parsed, parser
+
+# How diffusers turns tensors into arrays is its own affair.
+pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")
 
 TINY = [
     "--targets=unimodal,overlapping,product_1000",
@@ -81,6 +85,8 @@ def test_the_second_grid_is_uniform_in_half_log_snr():
 
 def test_a_budget_is_spent_and_never_exceeded():
     for scheme, make in entry.ENTRANTS.items():
+        if scheme in theirs.SCHEDULERS and not theirs.edition():
+            continue
         for budget in (8, 32, 128):
             steps = entry.steps_within(scheme, budget)
             if steps:
@@ -176,6 +182,55 @@ def test_a_run_has_tables_a_verdict_and_a_figure(tiny):
     assert [axes.get_title(loc="left") for axes in drawn.axes] == ["unimodal", "overlapping", "product 1000"]
     colours = {to_hex(line.get_color()).upper() for line in drawn.axes[1].get_lines()}
     assert {style.LOOKS[name].colour.upper() for name in ("ddpm", "srk", "dpmpp_2m_sde")} <= colours
+
+
+@pytest.mark.skipif(not theirs.edition(), reason="needs diffusers and torch, the extra 'diffusers'")
+@pytest.mark.parametrize("name", theirs.SCHEDULERS)
+def test_diffusers_schedulers_are_run_on_the_leagues_grids(name):
+    scheme = theirs.SCHEDULERS[name]
+    for grid in entry.GRIDS.values():
+        times = grid(6.0, 0.01, 32)
+        tableau, twin = entry.ENTRANTS[name](times), entry.ENTRANTS[scheme.twin](times)
+        np.testing.assert_allclose(tableau.times, times, rtol=1e-12)
+        assert (tableau.nfe, tableau.memory) == (twin.nfe, twin.memory)
+        assert entry.memory(name) == twin.memory
+    values = [
+        study.solve(study.Cell("unimodal", "exponential", each, 32, 6.0, 0.01))[0]["kl"] for each in (name, scheme.twin)
+    ]
+    if name == "diffusers.SASolverScheduler":  # its last step is of order 1, unless lower_order_final is switched off
+        assert values[0] / values[1] == pytest.approx(7.34, rel=0.01)
+    else:
+        assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+def test_what_diffusers_has_is_compared_with_its_twin_and_has_no_place():
+    name, twin = "diffusers.DDIMScheduler(eta=1)", "ddim"
+    rows = [
+        *curve(twin, lambda n: 0.1 * n**-2.0),
+        *curve(name, lambda n: 0.1 * n**-2.0 * (1.0 + 1e-7 if n > 8 else 3.0)),
+        *curve("ddpm", lambda n: n**-2.0),
+    ]
+    tables = study.fold(rows, Namespace(**{**vars(OPTIONS), "targets": ("overlapping",)}))
+    ranked = {row["scheme"]: row for row in tables["_ranking"]}
+    assert (ranked[name]["origin"], ranked[name]["won"], ranked[twin]["won"]) == ("diffusers", 0, 1)
+    said = words.report(tables, Namespace(schemes=(twin, name, "ddpm")))
+    assert {row[1]: row[0] for row in said.tables[0].rows} == {twin: "1", name: "", "ddpm": "2"}
+    assert said.tables[1].rows[0][2] == "ddim 32"
+    line = next(line for line in said.verdict if line.startswith("diffusers."))
+    assert "has the KL of ddim, to 1e-07 of it in 3 values but by factors" in line
+    assert line.endswith("3 at 8.")
+
+
+def test_without_diffusers_a_line_says_what_to_install(monkeypatch):
+    for module in (study, words):
+        monkeypatch.setattr(module, "edition", lambda: "")
+    schemes = ("srk", "diffusers.DDPMScheduler")
+    options = parsed(study.STUDY, parser(study.STUDY).parse_args(["--out=.", "--targets=overlapping"]))
+    options.schemes = schemes
+    assert {cell.scheme for cell in study.cells(options)} == {"srk"}
+    tables = study.fold(curve("srk", lambda n: n**-2.0), OPTIONS)
+    line = words.report(tables, Namespace(schemes=schemes)).verdict[-1]
+    assert line == f"Left out, for diffusers is not installed ({theirs.INSTALL}): diffusers.DDPMScheduler."
 
 
 def test_missing_cells_leave_a_report_and_no_figure():
