@@ -85,7 +85,7 @@ def cells(options: Namespace) -> list[Cell]:
 
 def solve(cell: Cell) -> list[Row]:
     """Return rows of three tables, by their key "table": KLs, errors of the score at each time, and samples."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # scikit-learn brings it
+    from threadpoolctl import threadpool_limits  # scikit-learn brings it
 
     with threadpool_limits(1):
         found = trained(laws().trained, cell.training, cell.width, cell.seed)

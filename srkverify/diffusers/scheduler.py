@@ -34,7 +34,7 @@ def available() -> tuple[str, ...]:
     return tuple(names)
 
 
-class SRKScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc] # both name a configuration's file, the same
+class SRKScheduler(SchedulerMixin, ConfigMixin):
     """A scheme of :data:`srkverify.schemes.SCHEMES` in place of a pipeline's scheduler.
 
     A pipeline hands each image to its model and the model's output to :meth:`step`. What goes round here is the next
