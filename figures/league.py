@@ -19,13 +19,13 @@ from figures._panels import Row, Tables, along
 
 _COLUMNS = 3
 _BETWEEN = (1e-11, 30.0)  # nats; a panel shows no more
-_SLOPES = (2, 4)
+_SLOPES = (2, 4, 6)
 _ALWAYS = ("ddpm", "srk", "srk_martingale")  # drawn in colour whatever their rank
 _BEST = 6  # so many of the best ranked, too
 _OTHERS = "#c9c9c9"
 _TITLES = {"exponential": "exponential grid", "log_snr": "grid uniform in log-SNR"}
 # For samplers that the style has no look for: what those drawn leave free.
-_SPARE = (("#000000", "p"), ("#7a4fa0", "d"), ("#E69F00", "h"), ("#8c6d31", "*"), ("#a50f15", "<"), ("#56B4E9", "8"))
+_SPARE = (("#7a4fa0", "d"), ("#E69F00", "h"), ("#8c6d31", "p"), ("#a50f15", "<"), ("#56B4E9", "8"), ("#000000", "|"))
 _LABELS = {
     "seeds_3": "SEEDS-3, 3 evaluations",
     "sa_p2": "SA-Solver, predictor 2",
