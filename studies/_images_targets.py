@@ -136,10 +136,10 @@ class Entry:
 
 
 TARGETS: Mapping[str, Entry] = {
-    "digits_fitted": Entry("digits", lambda x: fitted(x, 10, 20), "digits, 10 components of rank 20", 4e-6),
-    "digits_empirical": Entry("digits", lambda x: empirical(x, 0.1), "digits, each of 1797 a component", 8e-6),
-    "patches_fitted": Entry("patches", lambda x: fitted(x, 10, 20), "patches, 10 components of rank 20", 4e-6),
-    "mnist_fitted": Entry("mnist", lambda x: fitted(x, 10, 10, 0.1), "MNIST, 10 components of rank 10", 1.2e-5),
+    "digits_fitted": Entry("digits", lambda x: fitted(x, 10, 20), "digits, 10 components of rank 20", 1.5e-6),
+    "digits_empirical": Entry("digits", lambda x: empirical(x, 0.1), "digits, each of 1797 a component", 1e-5),
+    "patches_fitted": Entry("patches", lambda x: fitted(x, 10, 20), "patches, 10 components of rank 20", 1.5e-6),
+    "mnist_fitted": Entry("mnist", lambda x: fitted(x, 10, 10, 0.1), "MNIST, 10 components of rank 10", 3e-6),
     "mnist_empirical": Entry("mnist", lambda x: empirical(x, 0.1), "MNIST, each of 5000 a component", 1e-3, True),
     "digits_fitted_100": Entry("digits", lambda x: fitted(x, 100, 10), "digits, 100 components of rank 10", 3e-5),
     "patches_empirical": Entry("patches", lambda x: empirical(x, 0.1), "patches, each of 5000 a component", 2.5e-5),

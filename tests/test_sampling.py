@@ -206,7 +206,7 @@ def test_memory_beyond_the_output_is_bounded():
     assert peak - samples.nbytes < 64 * 2**20
 
 
-def test_an_interrupt_ends_the_run():
+def test_an_interrupt_ends_the_run(interruptible):
     tableau = sv.schemes.srk(sv.schedules.exponential(6.0, 0.01, 100))
     sv.sample(PLANE, tableau, 10)
     threading.Timer(0.3, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()

@@ -242,7 +242,7 @@ def test_an_output_without_noise_of_its_own_has_no_density():
         paths(TWO_MODES, sv.Tableau(**{**vars(sampler), "noise": silent, "noise_paths": None}), 1024)
 
 
-def test_an_interrupt_ends_the_run():
+def test_an_interrupt_ends_the_run(interruptible):
     sampler = tableau("srk", 256)
     threading.Timer(1.0, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
     begin = time.monotonic()
