@@ -17,7 +17,7 @@ study: $(READY)
 	$(BIN)/python -m studies.dimension_scaling
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from scipy import integrate, stats
 import srkverify as sv
 from srkverify.divergence import output_density
 from srkverify.engines.mixture1d import Mixture1D
+from srkverify.engines.quadrature import LEVELS
 
 MIXTURE = sv.GaussianMixture([0.4, 0.6], [[-1.5], [1.5]], 0.25)
 TIMES = sv.schedules.exponential(6.0, 0.01, 16)
@@ -21,7 +22,8 @@ PLANE = sv.GaussianMixture([0.2, 0.8], [[0.0, 1.0], [2.0, -1.0]], [0.3, 0.6])
 
 def exact_cdf(tableau):
     """CDF of the sampler's exact output law on MIXTURE, by the quadrature engine."""
-    density = output_density(tableau, Mixture1D(MIXTURE.weights, MIXTURE.means[:, 0], np.full(2, 0.25)))
+    mixture = Mixture1D(MIXTURE.weights, MIXTURE.means[:, 0], np.full(2, 0.25))
+    density = output_density(tableau, mixture, LEVELS[0])  # to 1e−7, far less than particles see
     points = density.points
     mass = integrate.cumulative_simpson(density.value, x=points, initial=0.0)
     return lambda x: np.interp(x, points, mass / mass[-1])
