@@ -142,6 +142,7 @@ TARGETS: Mapping[str, Entry] = {
     "mnist_fitted": Entry("mnist", lambda x: fitted(x, 10, 10, 0.1), "MNIST, 10 components of rank 10", 3e-6),
     "mnist_empirical": Entry("mnist", lambda x: empirical(x, 0.1), "MNIST, each of 5000 a component", 1e-3, True),
     "digits_fitted_100": Entry("digits", lambda x: fitted(x, 100, 10), "digits, 100 components of rank 10", 3e-5),
+    "digits_fitted_500": Entry("digits", lambda x: fitted(x, 500, 2, 0.1), "digits, 500 components of rank 2", 5e-5),
     "patches_empirical": Entry("patches", lambda x: empirical(x, 0.1), "patches, each of 5000 a component", 2.5e-5),
     "mnist_fitted_100": Entry("mnist", lambda x: fitted(x, 100, 5, 0.1), "MNIST, 100 components of rank 5", 2e-3),
 }
