@@ -13,6 +13,7 @@ process to the order needed, and the stage noise g has variance c and a correlat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -62,16 +63,16 @@ class _Clocks:
     spans: Array
     exponent: float
 
-    @property
+    @cached_property
     def variances(self) -> Array:
         return (self.noise[:-1] / (1.0 + self.noise[:-1])) ** (0.5 * self.exponent)
 
-    @property
+    @cached_property
     def widths(self) -> Array:
         """(K,) τ + v at the beginning of each step: 1/η."""
         return self.noise[:-1] + self.variances
 
-    @property
+    @cached_property
     def lengths(self) -> Array:
         """(K,) of the steps."""
         return self.spans / (self.widths * (self.noise[1:] + self.variances))
