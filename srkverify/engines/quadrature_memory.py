@@ -26,8 +26,6 @@ from srkverify.engines.quadrature import Density, Resolution, unresolved
 from srkverify.engines.score1d import Score1D
 from srkverify.tableau import Tableau
 
-# Valleys are resolved to e^{−_DEPTH} of the peaks: what a sampler leaves there may be the square root of the truth.
-_DEPTH = 60.0
 # Spacings are this much wider than the aliasing estimate asks for, without and with stage noise: later steps smooth the
 # ripples that aliasing makes, but for those of the first and of the last sum.
 _EASE, _EASE_NOISY = 1.2, 1.45
@@ -190,7 +188,7 @@ def _spacing(
     smallest = law.smallest(target, tableau.times)
     cap = 0.35 * smallest / resolution.density
     final = min(0.08 * smallest[-1] / resolution.density, 3.0 * plan.sigma[-1])
-    places, need = law.critical_points(target, plan.time, resolution.density, _DEPTH, valleys=True)
+    places, need = law.critical_points(target, plan.time, resolution.density, resolution.depth, valleys=True)
     score = law.score(plan.time, places)[1]  # its slope, (K, n)
     columns = np.append(cap, final)
     rows = np.append(1.0, 0.35 * law.smallest(target, plan.time) / resolution.density)
