@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from srkverify import schedules, schemes
 from srkverify.divergence import Divergence, block_kl
 from srkverify.divergence.reduction import Block, MixtureBlock
-from srkverify.tableau import Tableau
+from srkverify.tableau import Drawn, Tableau
 
 # Less than a tenth of a second; the few coarse, steep cases beyond keep the error that they have reached.
 _MOST_WORK = 2e7
@@ -51,7 +51,12 @@ class KLTable:
 
 def score_evaluations(scheme: str) -> tuple[int, int]:
     """Return the score evaluations of each step of ``scheme``, and those that a run needs besides."""
-    two, three = (_tableau(scheme, 2.0, 0.5, steps).nfe for steps in (2, 3))
+    return evaluations_of(schemes.scheme(scheme))
+
+
+def evaluations_of(make: Callable[..., Tableau | Drawn]) -> tuple[int, int]:
+    """Return the same of a sampler that is a function of its times."""
+    two, three = (make(schedules.exponential(2.0, 0.5, steps)).nfe for steps in (2, 3))
     return three - two, two - 2 * (three - two)
 
 

@@ -13,6 +13,7 @@ from srkverify._check import Array
 from srkverify.schemes import DRAWN, SCHEMES
 from srkverify.tableau import Drawn, Tableau
 from srkverify.targets import GaussianMixture, Target
+from studies._kl_table import evaluations_of
 from studies._league_schedulers import SCHEDULERS, tableau
 
 ENTRANTS: dict[str, Callable[..., Tableau | Drawn]] = {
@@ -146,9 +147,8 @@ def memory(scheme: str) -> int:
 @lru_cache(maxsize=256)
 def steps_within(scheme: str, evaluations: int) -> int:
     """Return the most steps that take at most ``evaluations``; 0 if fewer than two do."""
-    some, more = (_alike(scheme)(schedules.exponential(2.0, 0.5, steps)).nfe for steps in (8, 9))
-    each = more - some
-    steps = (evaluations - some) // each + 8
+    each, besides = evaluations_of(_alike(scheme))
+    steps = (evaluations - besides) // each
     return steps if steps >= 2 else 0
 
 

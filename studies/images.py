@@ -29,6 +29,7 @@ from studies._grids import GRIDS
 from studies._images_data import DATA
 from studies._images_features import scattering
 from studies._images_targets import TARGETS, Problem, problem
+from studies._kl_table import score_evaluations
 from studies._run import run_command
 from studies._study import Row, Study, Tables
 
@@ -116,8 +117,8 @@ def cells(options: Namespace) -> list[Cell]:
 
 def steps_within(scheme: str, evaluations: int) -> int:
     """Return the most steps that take at most ``evaluations``, 0 if none does."""
-    some, more = (SCHEMES[scheme](sv.schedules.uniform(2.0, 0.5, steps)).nfe for steps in (8, 9))
-    return max(0, 8 + (evaluations - some) // (more - some))
+    each, besides = score_evaluations(scheme)
+    return max(0, (evaluations - besides) // each)
 
 
 def solve(cell: Cell) -> list[Row]:

@@ -24,6 +24,7 @@ from srkverify.divergence.reduction import Block, GaussianBlock, MixtureBlock
 from srkverify.engines.mixture1d import Mixture1D
 from studies import _command, _low_dimension_report
 from studies._common_slope import common_slope
+from studies._kl_table import score_evaluations
 from studies._run import run_command
 from studies._study import Row, Study, Tables
 
@@ -128,6 +129,7 @@ def solve(cell: Cell) -> list[Row]:
         value, error = (sum(n * getattr(one, name) for n, one in parts) for name in ("value", "error"))
         return Divergence(value, error, "gaussian+quadrature")
 
+    each, besides = score_evaluations(cell.scheme)
     label = {"scheme": cell.scheme, "intrinsic": cell.intrinsic, "ambient_variance": cell.ambient_variance}
     sweeps = [("d", cell.rank, d) for d in cell.dimensions] + [("k", k, cell.dimension) for k in cell.ranks]
     rows: list[Row] = []
@@ -153,7 +155,7 @@ def solve(cell: Cell) -> list[Row]:
                     "steps": found.steps,
                     "steps_low": found.steps_low,
                     "steps_high": found.steps_high,
-                    "nfe": _evaluations(cell.scheme, found.steps),
+                    "nfe": each * found.steps + besides,
                     "how": found.how,
                     "ambient_share": min(1.0, ambient / found.kl) if found.kl > 0.0 else 0.0,
                     "note": "",
@@ -185,11 +187,6 @@ def _kl(cell: Cell, block: Block, steps: int) -> Divergence:
             return Divergence(np.inf, 0.0, "unstable")
         raise
     return found if np.isfinite(found.value) else Divergence(np.inf, 0.0, "unstable")
-
-
-def _evaluations(scheme: str, steps: int) -> int:
-    two, three = (schemes.SCHEMES[scheme](schedules.exponential(2.0, 0.5, steps)).nfe for steps in (2, 3))
-    return two + (steps - 2) * (three - two)
 
 
 def fold(rows: Sequence[Row], options: Namespace) -> Tables:
