@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from srkverify._check import Array
+from srkverify.engines.callable import noises_used, row
 from srkverify.tableau import Tableau
 
 # Arrays of NumPy or tensors: whatever is added, and multiplied by a float.
@@ -58,7 +59,7 @@ class Run:
         self._scores: dict[int, Image] = {}  # of this step
         self._made: list[tuple[Image, Image]] = []  # this step's evaluations
         self._past: list[tuple[Image, Image]] = []  # earlier steps', the latest first
-        self._noise: dict[int, Image] = {}
+        self._noise: list[Image] = []
 
     def shift(self, change: Image) -> None:
         """Move the state so that the point handed out last moves by ``change``."""
@@ -86,45 +87,30 @@ class Run:
         if done:
             return self.state
         k, i = self._order[self._next]
-        return self._row(
-            float(table.stage_state[k, i]),
-            table.stage_scores[k, i],
-            table.stage_noise[k, i],
-            table.stage_past_points[k, i],
-            table.stage_past_scores[k, i],
-            draw,
+        return row(
+            float(table.stage_state[k, i]) * self.state,
+            (table.stage_scores[k, i], self._scores),
+            (table.stage_noise[k, i], self._noises(table.stage_noise[k, i], draw)),
+            (table.stage_past_points[k, i], table.stage_past_scores[k, i], self._past),
         )
 
     def _finish(self, draw: Draw) -> None:
         table, k = self.tableau, self._step
-        self.state = self._row(
-            float(table.state[k]), table.scores[k], table.noise[k], table.past_points[k], table.past_scores[k], draw
+        self.state = row(
+            float(table.state[k]) * self.state,
+            (table.scores[k], self._scores),
+            (table.noise[k], self._noises(table.noise[k], draw)),
+            (table.past_points[k], table.past_scores[k], self._past),
         )
         self._past = [*self._made[::-1], *self._past][: table.memory]
-        self._scores, self._made, self._noise = {}, [], {}
+        self._scores, self._made, self._noise = {}, [], []
         self._step += 1
 
-    def _row(self, state: float, scores: Array, noise: Array, points: Array, slopes: Array, draw: Draw) -> Image:
-        value = state * self.state
-        value = _added(value, scores, self._scores)
-        if noise.any():
-            value = _added(value, noise, self._noises(draw))
-        value = _added(value, points, [point for point, _ in self._past])
-        return _added(value, slopes, [score for _, score in self._past])
-
-    def _noises(self, draw: Draw) -> dict[int, Image]:
-        """Return the step's noises, those that no row of it uses left out."""
-        if not self._noise:
-            table, k = self.tableau, self._step
-            used = (table.noise[k] != 0.0) | (table.stage_noise[k] != 0.0).any(axis=0)
-            self._noise = {int(m): draw() for m in np.flatnonzero(used)}
+    def _noises(self, weights: Array, draw: Draw) -> list[Image]:
+        """Return the step's noises, drawn when the first row needs one; 0 in place of those that no row uses."""
+        if not self._noise and weights.any():
+            self._noise = [draw() if used else 0.0 for used in noises_used(self.tableau, self._step)]
         return self._noise
-
-
-def _added(value: Image, weights: Array, terms: dict[int, Image] | Sequence[Image]) -> Image:
-    for index in np.flatnonzero(weights):
-        value = value + float(weights[index]) * terms[int(index)]
-    return value
 
 
 def evaluation_times(tableau: Tableau, denoised: bool) -> Array:

@@ -94,14 +94,14 @@ def step(
     points: dict[int, Array] = {}
     scores: dict[int, Array] = {}
     for i in map(int, np.flatnonzero(tableau.evaluated[k])):
-        points[i] = _row(
+        points[i] = row(
             tableau.stage_state[k, i] * state,
             (tableau.stage_scores[k, i], scores),
             (tableau.stage_noise[k, i], noises),
             (tableau.stage_past_points[k, i], tableau.stage_past_scores[k, i], past),
         )
         scores[i] = score(points[i], float(tableau.stage_times[k, i]))
-    output = _row(
+    output = row(
         tableau.state[k] * state,
         (tableau.scores[k], scores),
         (tableau.noise[k], noises),
@@ -121,8 +121,7 @@ def run(tableau: Tableau, score: Callable[[Array, float], Array], state: Array, 
     past: list[tuple[Array, Array]] = []
     yield state
     for k in range(tableau.steps):
-        used = (tableau.noise[k] != 0.0) | (tableau.stage_noise[k] != 0.0).any(axis=0)
-        noises = [noise(k, m) if used[m] else np.zeros(1) for m in range(len(used))]
+        noises = [noise(k, m) if used else np.zeros(1) for m, used in enumerate(noises_used(tableau, k))]
         made = step(tableau, k, score, state, noises, past)
         state, past = made.state, remembered(made, past, tableau.memory)
         yield state
@@ -143,22 +142,31 @@ def noise_of(seed: int, first: int, shape: tuple[int, int], coupling: tuple[NDAr
     return drawn if coupling is None else coupled
 
 
-def _row(
-    value: Array,
-    own: tuple[Array, dict[int, Array]],
-    noises: tuple[Array, list[Array]],
-    past: tuple[Array, Array, list[tuple[Array, Array]]],
-) -> Array:
-    """Return a row of the tableau: ``value`` plus its coefficients times what they belong to, where they are not 0."""
+def row(
+    value: Any,
+    own: tuple[Array, dict[int, Any]],
+    noises: tuple[Array, list[Any]],
+    past: tuple[Array, Array, list[tuple[Any, Any]]],
+) -> Any:
+    """Return a row of the tableau: ``value`` plus its coefficients times what they belong to, where they are not 0.
+
+    Of NumPy's arrays or PyTorch's, which numbers of Python's multiply.
+    """
     for j, score in own[1].items():
         if own[0][j] != 0.0:
-            value = value + own[0][j] * score
+            value = value + float(own[0][j]) * score
     for weight, noise in zip(*noises, strict=False):
         if weight != 0.0:
-            value = value + weight * noise
+            value = value + float(weight) * noise
     for at, slope, (point, score) in zip(*past, strict=False):
         if at != 0.0:
-            value = value + at * point
+            value = value + float(at) * point
         if slope != 0.0:
-            value = value + slope * score
+            value = value + float(slope) * score
     return value
+
+
+def noises_used(tableau: Tableau, k: int) -> NDArray[np.bool_]:
+    """Return which noises (M,) a row of step ``k`` uses."""
+    used: NDArray[np.bool_] = (tableau.noise[k] != 0.0) | (tableau.stage_noise[k] != 0.0).any(axis=0)
+    return used
