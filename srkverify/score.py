@@ -22,7 +22,8 @@ from srkverify._check import Array
 from srkverify.engines.posterior import Isotropic
 from srkverify.targets import GaussianMixture, Product, Target
 
-PREDICTIONS = ("score", "epsilon", "sample", "v_prediction")
+DENOISING = ("epsilon", "sample", "v_prediction")  # of diffusers' schedulers
+PREDICTIONS = ("score", *DENOISING)
 
 _DIFFERENCE = 1e-3  # for Jacobians, in σ_t
 _EXTRA = "pip install 'srkverify[torch]'"
@@ -191,19 +192,31 @@ class Score:
         return cls(function, dimension, law=law, batch=batch, name=name)
 
 
-def to_score(prediction: str, predicted: Array, points: Array, time: float) -> Array:
-    """Return the score that is meant by a prediction of another kind, ``PREDICTIONS``, at ``points`` (n, d).
+def to_score(prediction: str, predicted: Any, points: Any, time: float) -> Any:
+    """Return the score that is meant by a prediction of another kind, ``PREDICTIONS``, at ``points``.
 
-    See :mod:`srkverify.score` for the formulas.
+    Arrays of NumPy or tensors. See :mod:`srkverify.score` for the formulas.
     """
     alpha, variance = float(np.exp(-time)), float(-np.expm1(-2.0 * time))
     if _check.choice("prediction", prediction, PREDICTIONS) == "score":
         return predicted
     if prediction == "epsilon":
-        return -predicted / np.sqrt(variance)
+        return -predicted / variance**0.5
     if prediction == "sample":
         return (alpha * predicted - points) / variance
-    return -points - alpha / np.sqrt(variance) * predicted
+    return -points - alpha / variance**0.5 * predicted
+
+
+def to_prediction(prediction: str, score: Any, points: Any, time: float) -> Any:
+    """Return what a network of another kind predicts where the score is ``score``: the inverse of :func:`to_score`."""
+    alpha, variance = float(np.exp(-time)), float(-np.expm1(-2.0 * time))
+    if _check.choice("prediction", prediction, PREDICTIONS) == "score":
+        return score
+    if prediction == "epsilon":
+        return -(variance**0.5) * score
+    if prediction == "sample":
+        return (points + variance * score) / alpha
+    return -(variance**0.5) / alpha * (points + score)
 
 
 def _torch() -> Any:

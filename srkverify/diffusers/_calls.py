@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from srkverify._check import Array
+from srkverify.score import to_prediction
 
 _PER_CALL = 2  # noises that a call may draw
 _NEGLIGIBLE = 1e-12  # of the largest coefficient: what rounding leaves where there is none
@@ -63,7 +64,7 @@ class Driver:
         timestep, time = self.scheduler.timesteps[index], self.times[index]
         one = self.scheduler.scale_model_input(torch.ones((1, 1, 1), dtype=torch.float64), timestep)
         self._scaled = self._scaled or abs(float(one) - 1.0) > 1e-9  # images of the exploding process
-        output = torch.tensor(self._output(point, score, time)).reshape(1, 1, -1)
+        output = torch.tensor(to_prediction(self._kind, score, point, time)).reshape(1, 1, -1)
         image = torch.tensor(self._scale(time) * point).reshape(1, 1, -1)
         found = self.scheduler.step(output, timestep, image, **self.options).prev_sample
         return self._array(found, self.times[index + 1])
@@ -82,14 +83,6 @@ class Driver:
 
     def _scale(self, time: float) -> float:
         return float(np.exp(time)) if self._scaled else 1.0
-
-    def _output(self, point: Array, score: Array, time: float) -> Array:
-        """Return what a model of the scheduler's kind predicts where the score is ``score``."""
-        signal, variance = np.exp(-time), -np.expm1(-2.0 * time)
-        epsilon, clean = -np.sqrt(variance) * score, (point + variance * score) / signal
-        if self._kind == "epsilon":
-            return np.asarray(epsilon)
-        return np.asarray(clean if self._kind == "sample" else signal * epsilon - np.sqrt(variance) * clean)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,9 +17,9 @@ from srkverify import _check
 from srkverify._check import Array
 from srkverify.diffusers._calls import Driver, Form, noise_from, probe, times_of_calls
 from srkverify.diffusers._run import Run
+from srkverify.score import DENOISING
 from srkverify.tableau import Row, Tableau, assemble
 
-_PREDICTIONS = ("epsilon", "sample", "v_prediction")
 _LINEAR = 1e-4  # of the largest number of a run; schedulers compute in single precision, in long formulas
 _LARGE = 10.0  # far outside what is clipped
 
@@ -47,7 +47,7 @@ def tableau_of(scheduler: Any, steps: int | None = None, *, name: str | None = N
         the scheduler's kind of prediction is none of epsilon, sample and v_prediction.
     """
     kind = getattr(getattr(scheduler, "config", None), "prediction_type", None)
-    _check.choice("prediction_type of the scheduler", kind, _PREDICTIONS)
+    _check.choice("prediction_type of the scheduler", kind, DENOISING)
     times = _kept_times(_fresh(scheduler, steps))
     repeated = np.flatnonzero(np.diff(times) >= 0.0)
     if len(repeated):

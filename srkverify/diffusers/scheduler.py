@@ -16,9 +16,9 @@ from srkverify import _check, schedules, schemes
 from srkverify._check import Array
 from srkverify.diffusers._noise_schedule import SPACINGS, spaced, steps_at, times_at, training_times
 from srkverify.diffusers._run import Run, evaluation_times, first_evaluation, started_at_state
+from srkverify.score import DENOISING, to_prediction, to_score
 from srkverify.tableau import Tableau
 
-PREDICTIONS = ("epsilon", "sample", "v_prediction")
 _LEARNED = ("learned", "learned_range")
 
 
@@ -91,7 +91,7 @@ class SRKScheduler(SchedulerMixin, ConfigMixin):
         rescale_betas_zero_snr: bool = False,
     ) -> None:
         count = _check.integer("num_train_timesteps", num_train_timesteps, at_least=2)
-        _check.choice("prediction_type", prediction_type, PREDICTIONS)
+        _check.choice("prediction_type", prediction_type, DENOISING)
         _check.choice("timestep_spacing", timestep_spacing, SPACINGS)
         _check.integer("steps_offset", steps_offset, at_least=0, below=count)
         _check.choice("scheme", scheme, available())
@@ -268,18 +268,11 @@ class SRKScheduler(SchedulerMixin, ConfigMixin):
 
     def _score(self, output: torch.Tensor, point: torch.Tensor, time: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the score and the predicted x_0 that a model's output at a point means."""
-        signal, variance = float(np.exp(-time)), float(-np.expm1(-2.0 * time))
-        spread = variance**0.5
-        if self._options.prediction_type == "epsilon":
-            score = (-1.0 / spread) * output
-        elif self._options.prediction_type == "sample":
-            score = (1.0 / variance) * (signal * output - point)
-        else:
-            score = (-signal / spread) * output - point
-        original = (1.0 / signal) * (point + variance * score)
+        score = to_score(self._options.prediction_type, output, point, time)
+        original = to_prediction("sample", score, point, time)
         if self._options.clip_sample:
             original = original.clamp(-self._options.clip_sample_range, self._options.clip_sample_range)
-            score = (1.0 / variance) * (signal * original - point)
+            score = to_score("sample", original, point, time)
         return score, original
 
     def _use(self, times: Array) -> None:
