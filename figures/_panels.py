@@ -44,6 +44,16 @@ def log_axes(axes: Axes, across: tuple[float, float], up: tuple[float, float]) -
     axes.set_axisbelow(True)
 
 
+def fan(axes: Axes, slopes: Sequence[int], across: tuple[float, float], up: float) -> None:
+    """Draw reference slopes N^−p between two fractions of the way across, from a fraction of the way up."""
+    begin, end = (along(axes.get_xlim(), fraction) for fraction in across)
+    level = along(axes.get_ylim(), up)
+    for slope in slopes:
+        far = level * (end / begin) ** -slope
+        axes.plot([begin, end], [level, far], **REFERENCE_LINE)
+        axes.annotate(f"$N^{{-{slope}}}$", (end, far), xytext=(2, -1), textcoords="offset points", va="center", **NOTE)
+
+
 def draw_again(
     name: str, described: str | None, draw: Callable[[Tables], dict[str, Figure]], argv: list[str] | None
 ) -> int:

@@ -37,11 +37,10 @@ _TITLES = {
 }
 # For samplers that the style has no look for: what those drawn leave free.
 _LOOKS = {
-    "srk_third_order": style.Look("SRK, third order", "#7a4fa0", "p"),
-    "seeds_3": style.Look("SEEDS-3, 3 evaluations a step", "#000000", "h"),
+    "seeds_3": style.Look("SEEDS-3, 3 evaluations a step", "#7a4fa0", "d"),
     "sa_p2": style.Look("SA-Solver, predictor 2", "#a50f15", "8"),
-    "ddim_eta0": style.Look("DDIM, η = 0 (an ODE)", "#8c6d31", "*"),
-    "er_sde_3": style.Look("ER-SDE-Solver-3", "#E69F00", "d"),
+    "ddim_eta0": style.Look("DDIM, η = 0 (an ODE)", "#8c6d31", "p"),
+    "er_sde_3": style.Look("ER-SDE-Solver-3", "#E69F00", "h"),
 }
 _CLEAR = 2.0  # errors above zero make a distance that can be drawn
 _HIGHEST = 300.0  # times the floor: beyond, nothing looks like an image
@@ -121,6 +120,7 @@ def _panel(axes: Axes, rows: Sequence[Row], measure: str, floor: Row | None, acr
     _panels.log_axes(axes, across, _panels.limits(values or [1.0]))
     axes.xaxis.set_major_locator(FixedLocator(sorted({row["evaluations"] for row in rows})))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda place, _: f"{place:g}"))
+    _panels.fan(axes, (2,), (0.68, 0.86), 0.95)
     if level:
         axes.axhline(level, **_panels.REFERENCE_LINE, zorder=1.5)
     for scheme in dict.fromkeys(row["scheme"] for row in rows):
@@ -190,6 +190,7 @@ def _short(scheme: str) -> str:
         "srk_martingale": "SRK, martingale",
         "srk_third_point": "SRK, third point",
         "srk_third_point_1": "SRK, third point",
+        "srk_third_order": "SRK, weak order 3",
         "dpmpp_2m_sde": "DPM-Solver++(2M)",
         "ddpm_posterior": "DDPM, posterior",
         "ddpm_beta": "DDPM, β",

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from figures import _panels, style
-from figures._panels import Row, Tables, along
+from figures._panels import Row, Tables
 
 _COLUMNS = 3
 _BETWEEN = (1e-11, 30.0)  # nats; a panel shows no more
@@ -93,7 +93,7 @@ def _figure(rows: Sequence[Row], grid: str, looks: dict[str, style.Look]) -> Fig
         axes.xaxis.set_major_locator(FixedLocator([8, 16, 32, 64, 128, 256]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda place, _: f"{place:g}"))
         _lines(axes, [row for row in rows if row["target"] == targets[index]], looks)
-        _fan(axes)
+        _panels.fan(axes, _SLOPES, (0.06, 0.36), 0.36)  # at the lower left, where there are no data
         axes.set_title(targets[index].replace("_", " "), loc="left", pad=4)
         if index + columns >= len(targets):
             axes.set_xlabel("score evaluations")
@@ -112,17 +112,6 @@ def _lines(axes: Axes, rows: Sequence[Row], looks: dict[str, style.Look]) -> Non
             axes.plot(x, y, color=_OTHERS, linewidth=0.6, zorder=1.5)
         else:
             axes.plot(x, y, color=look.colour, marker=look.marker, markersize=3.0, linewidth=0.9, zorder=2.5)
-
-
-def _fan(axes: Axes) -> None:
-    """Draw reference slopes at the lower left, where there are no data."""
-    begin, end = (along(axes.get_xlim(), fraction) for fraction in (0.06, 0.36))
-    level = along(axes.get_ylim(), 0.36)
-    for slope in _SLOPES:
-        far = level * (end / begin) ** -slope
-        axes.plot([begin, end], [level, far], **_panels.REFERENCE_LINE)
-        label = f"$N^{{-{slope}}}$"
-        axes.annotate(label, (end, far), xytext=(2, -1), textcoords="offset points", va="center", **_panels.NOTE)
 
 
 def _legend(looks: dict[str, style.Look]) -> list[Line2D]:
