@@ -10,6 +10,7 @@ from pathlib import Path
 ORDER = (  # from one step to whole budgets; studies that are not named come after, `all` last
     "step_convergence",
     "league",
+    "random_mixtures",
     "score_error",
     "learned_score",
     "images",

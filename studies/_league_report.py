@@ -46,13 +46,14 @@ def best(reached: Sequence[Row], pair: tuple[str, str], schemes: set[str]) -> Ro
     return min(rows, key=spent) if rows else None
 
 
-def duel(reached: Sequence[Row], one: str, other: str) -> tuple[float, int, int]:
+def duel(reached: Sequence[Row], one: str, other: str, level: str = _RANKED) -> tuple[float, int, int]:
     """Return the median of evaluations of ``one`` over those of ``other``, pairs won by ``one``, and pairs compared.
 
     Pairs that both cover and at least one of the two finishes; a ratio is 0 or infinite where one does not.
     """
     ours, theirs = (
-        {(row["target"], row["grid"]): spent(row) for row in reached if row["scheme"] == name} for name in (one, other)
+        {(row["target"], row["grid"]): spent(row, level) for row in reached if row["scheme"] == name}
+        for name in (one, other)
     )
     common = [pair for pair in ours if pair in theirs and min(ours[pair], theirs[pair]) < inf]
     ratios = [0.0 if theirs[pair] == inf else ours[pair] / theirs[pair] for pair in common]
@@ -120,6 +121,8 @@ def _verdict(pairs: Sequence[tuple[str, str]], tables: Tables, missing: Sequence
     ]
     if ours:
         lines.extend(_duels(reached, ours, [*rivals[:3], *partial]))
+        lines.extend(_over_best(reached, ours, sides["rival"], level) for level in _LEVELS[1:])
+        lines.extend(value_by_value(tables[""], ours, rival) for rival in rivals[:3])
     beaten, free = Counter[str](), 0
     for pair in pairs:
         mine, theirs = best(reached, pair, sides["ours"]), best(reached, pair, sides["rival"])
@@ -153,6 +156,50 @@ def _duels(reached: Sequence[Row], ours: str, rivals: Sequence[str]) -> list[str
                 f"fewer on {won} of {count}."
             )
     return lines
+
+
+def _over_best(reached: Sequence[Row], ours: str, rivals: set[str], level: str) -> str:
+    """Say how many evaluations the best SRK-type sampler takes over those of each pair's best rival."""
+    fewest: dict[tuple[str, str], float] = {}
+    for row in reached:
+        if row["scheme"] in rivals:
+            pair = row["target"], row["grid"]
+            fewest[pair] = min(fewest.get(pair, inf), spent(row, level))
+    ratios = [
+        spent(row, level) / fewest[row["target"], row["grid"]]
+        for row in reached
+        if row["scheme"] == ours
+        and isfinite(spent(row, level))
+        and isfinite(fewest.get((row["target"], row["grid"]), inf))
+    ]
+    at = f"{ours} at KL = {level.removeprefix('nfe_')}, over each pair's best rival"
+    if not ratios:
+        return f"{at}: no pair on which both get there."
+    worse = sum(ratio > 1.0 for ratio in ratios)
+    return (
+        f"{at}: {median(ratios):.2f} times the evaluations (median of {len(ratios)} pairs on which both get there), "
+        f"at most {max(ratios):.2f}; more on {worse}."
+    )
+
+
+def value_by_value(rows: Sequence[Row], ours: str, rival: str) -> str:
+    """Say where the best SRK-type sampler has a smaller KL than a rival, budget by budget."""
+    mine, theirs = (
+        {(row["target"], row["grid"], row["evaluations"]): row["kl"] for row in rows if row["scheme"] == name}
+        for name in (ours, rival)
+    )
+    places = [place for place in mine if isfinite(mine[place]) and theirs.get(place, 0.0) > 0.0]
+    ratios = {place: mine[place] / theirs[place] for place in places}
+    worse = Counter(place[0] for place, ratio in ratios.items() if ratio > 1.0)
+    where = f", larger on {', '.join(f'{name} ({count})' for name, count in worse.items())}" if worse else ""
+    return (
+        (
+            f"KL of {ours} over that of {rival} at the same budget: {median(ratios.values()):.2g} (median), at most "
+            f"{max(ratios.values()):.3g}; smaller in {len(ratios) - worse.total()} of {len(ratios)} places{where}."
+        )
+        if ratios
+        else f"{ours} and {rival} share no budget."
+    )
 
 
 def _paper(everywhere: Sequence[Row]) -> list[str]:

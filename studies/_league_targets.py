@@ -25,27 +25,32 @@ ENTRANTS: dict[str, Callable[..., Tableau | Drawn]] = {
 # The paper's sampler, this project's, and all others, which are published rivals.
 PAPER = ("srk",)
 OURS = (
-    *("srk_martingale", "srk_third_point", "srk_third_point_1", "srk_third_order"),
-    *("srk_adapted", "srk_third_point_adapted"),
+    *("srk_martingale", "srk_third_point", "srk_third_point_1", "srk_adapted", "srk_third_point_adapted"),
+    *("srk_third_order", "srk_third_order_fitted"),
 )
 
 # On mixtures a value of these takes seconds: a memory of two evaluations, or steps with little noise of their own.
 SLOW = (
     *("sa_p3", "sa_p2c2", "er_sde_3", "dpmpp_3m_sde", "ddim_eta0", "higher_order_2", "higher_order_3", "ddram"),
-    "diffusers.SASolverScheduler",
+    *("srk_third_order", "diffusers.SASolverScheduler"),
 )
 # First and last rungs on mixtures: coarser, the output's density is rough and dear; finer, the steps are many.
 _SPAN = {
     **dict.fromkeys(SLOW, (16, 64)),
-    **dict.fromkeys(("ddim_eta0", "higher_order_2", "higher_order_3"), (8, 32)),
+    "ddim_eta0": (8, 32),
+    "higher_order_2": (16, 32),
+    "higher_order_3": (32, 64),
     "ddram": (32, 128),
-    "srk_third_order": (16, 256),
+    "srk_third_order": (16, 128),
+    "srk_third_order_fitted": (8, 256),
     "stochastic_heun": (16, 64),
     "edm_heun": (16, 128),
     "seeds_3": (16, 256),
     "seeds_2_noise": (32, 256),
     **dict.fromkeys(("sa_p1c1", "sa_p1c2"), (32, 128)),
 }
+# The same on ``separated``, where scores bend most.
+_FAR = {"srk_third_order": (32, 128), "srk_third_order_fitted": (16, 128)}
 
 GRIDS: dict[str, Callable[[float, float, int], Array]] = {
     "exponential": schedules.exponential,
@@ -133,8 +138,8 @@ def affordable(scheme: str, law: str) -> tuple[int, int]:
     """Return the first and the last number of evaluations with which a sampler's KL on a law takes seconds at most."""
     if LAWS[law].normal and scheme not in DRAWN:
         return 1, 1 << 12
-    if (scheme, law) == ("srk_third_order", "separated"):  # scores bend most between far modes
-        return 32, 128
+    if law == "separated" and scheme in _FAR:
+        return _FAR[scheme]
     return _SPAN.get(scheme, (1, 256))
 
 

@@ -48,7 +48,7 @@ class Resolution:
 
 
 # Tried before the others where each point is dear, the joint density being in three dimensions or more.
-COARSE = (Resolution(0.7, 6.0, 20.0), Resolution(0.85, 6.6, 30.0))
+COARSE = (Resolution(0.65, 5.4, 12.0), Resolution(0.78, 6.5, 20.0), Resolution(0.9, 6.8, 26.0))
 
 # The first two are close on purpose: they run side by side, and the error of the first is already that of 1e-11.
 LEVELS = tuple(

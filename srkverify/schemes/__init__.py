@@ -19,7 +19,7 @@ from srkverify.schemes.randomised import ddram, randomised_midpoint
 from srkverify.schemes.sa_solver import sa_solver
 from srkverify.schemes.seeds import seeds
 from srkverify.schemes.srk import srk, srk_martingale
-from srkverify.schemes.third_order import srk_third_order
+from srkverify.schemes.third_order import srk_third_order, srk_third_order_fitted
 from srkverify.schemes.third_point import srk_third_point
 from srkverify.tableau import Drawn, Tableau
 
@@ -48,6 +48,7 @@ __all__ = [
     "srk_adapted",
     "srk_martingale",
     "srk_third_order",
+    "srk_third_order_fitted",
     "srk_third_point",
     "srk_third_point_adapted",
     "stochastic_heun",
@@ -67,6 +68,7 @@ SCHEMES: dict[str, Callable[..., Tableau]] = {
     "srk_adapted": srk_adapted,
     "srk_third_point_adapted": srk_third_point_adapted,
     "srk_third_order": srk_third_order,
+    "srk_third_order_fitted": srk_third_order_fitted,
     "dpmpp_2m_sde": dpmpp_2m_sde,
     "sa_p1": partial(sa_solver, predictor=1),
     "sa_p2": sa_solver,

@@ -17,7 +17,10 @@ FINE = log_snr_grid(16384)
 # Numbers of steps at which the slope is near its limit; EDM's churn is 40/K a step, which must be small.
 CHURNED = {"edm_heun": (1024, 2048), "edm_euler": (1024, 2048)}
 STEPS = CHURNED | {"sa_p1c1": (64, 128), "sa_p2c2": (64, 128)}
-UNMEASURED = {"srk_third_order", "sa_p3c3", "ddim_eta0", "higher_order_2", "higher_order_3"}
+UNMEASURED = {
+    *("srk_third_order", "srk_third_order_fitted", "sa_p3c3"),
+    *("ddim_eta0", "higher_order_2", "higher_order_3"),
+}
 
 
 def window(steps):
@@ -36,7 +39,7 @@ def slope(target, scheme, steps, grid):
     return np.log2(results[1].value / results[0].value)
 
 
-# Left out: sa_p3c3, whose state has more than three numbers; srk_third_order, half a minute here and measured in
+# Left out: sa_p3c3, whose state has more than three numbers; those of order 3, half a minute here and measured in
 # test_third_order.py; the samplers without noise, which are slow and measured in test_ddim.py and test_higher_order.py.
 @pytest.mark.parametrize("name", [name for name in SCHEMES if name not in UNMEASURED])
 def test_order_on_a_mixture(name):
@@ -54,6 +57,7 @@ def test_order_on_a_gaussian(name):
     ("name", "order", "linear"),
     [
         ("srk_third_order", 3, 3),
+        ("srk_third_order_fitted", 3, 3),
         ("sa_p3c3", 2, 2),
         ("ddim_eta0", 1, 1),
         ("higher_order_2", 2, 2),

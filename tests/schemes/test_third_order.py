@@ -7,7 +7,7 @@ from reference import simulate
 
 import srkverify as sv
 from srkverify.schemes import third_order
-from srkverify.schemes.third_order import srk_third_order
+from srkverify.schemes.third_order import Freedoms, srk_third_order, srk_third_order_fitted, with_freedoms
 
 PAIR = sv.GaussianMixture([0.4, 0.6], [[-1.5], [1.5]], 0.25)
 
@@ -20,8 +20,8 @@ def window(steps):
 def test_parameters_of_equal_steps():
     """Solved by hand in docs/third_order.md: b = ½ − 1/√6, the own place 1 − 1/√6, c = ½ and γ = ¼ + 1/√6."""
     noise = 1.0 / np.linspace(0.4, 0.7, 31) - 1.0
-    clocks = third_order._Clocks(noise, -np.diff(noise), 0.0)
-    plan, h, root = third_order._plan(clocks), clocks.lengths[15], 1.0 / np.sqrt(6.0)
+    clocks = third_order._Clocks(noise, -np.diff(noise), np.ones(30))
+    plan, h, root = third_order._plan(clocks, Freedoms()), clocks.lengths[15], 1.0 / np.sqrt(6.0)
     assert h == pytest.approx(0.01, rel=1e-12)
     found = plan.own[15] / h, plan.past[15], plan.stage[15] / h, plan.guess[15]
     np.testing.assert_allclose(found, (1.0 - root, 0.5 - root, 0.5, 0.25 + root), rtol=1e-9)
@@ -38,10 +38,32 @@ def test_order_on_gaussians(reference):
     assert kl_slope(lambda times: srk_third_order(times, reference), steps=(200, 400)) == pytest.approx(-6.0, abs=0.1)
 
 
-@pytest.mark.parametrize("reference", [0.0, 2.0])
-def test_order_on_a_mixture(reference):
+def test_the_order_of_the_fitted_one_on_gaussians():
+    assert kl_slope(srk_third_order_fitted, steps=(200, 400)) == pytest.approx(-6.0, abs=0.1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_freedom_costs_the_order(seed):
+    """Order 2 would be −4. Steeper than −6 is one whose error is about to change its sign."""
+    generator = np.random.default_rng(seed)
+    terms = {name: generator.uniform(-1.0, 1.0) for name in Freedoms.__dataclass_fields__}
+    chosen = Freedoms(**{**terms, "scale": generator.uniform(0.0, 2.0), "exponent": generator.uniform(0.0, 3.0)})
+    assert kl_slope(lambda times: with_freedoms(times, chosen), steps=(400, 800)) < -5.75
+
+
+def test_plain_freedoms_are_the_plain_scheme():
+    times = sv.schedules.exponential(6.0, 0.01, 16)
+    np.testing.assert_array_equal(with_freedoms(times, Freedoms()).scores, srk_third_order(times).scores)
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [lambda times: srk_third_order(times, 0.0), srk_third_order, srk_third_order_fitted],
+    ids=["constant", "plain", "fitted"],
+)
+def test_order_on_a_mixture(scheme):
     """The slope nears −6 from above; that of the third point with two evaluations is −4 here."""
-    schemes = (lambda times: srk_third_order(times, reference), sv.schemes.srk_third_point)
+    schemes = (scheme, sv.schemes.srk_third_point)
     slopes = []
     for scheme in schemes:
         results = [sv.kl(PAIR, scheme(window(count)), absolute=1e-15) for count in (12, 24)]
@@ -50,18 +72,20 @@ def test_order_on_a_mixture(reference):
     assert slopes == pytest.approx([-6.0, -4.0], abs=0.4)
 
 
-def test_means_are_without_error():
+@pytest.mark.parametrize("scheme", [srk_third_order, srk_third_order_fitted])
+def test_means_are_without_error(scheme):
     """M is a martingale and each row passes it on with weights that sum to one."""
-    tableau = srk_third_order(sv.schedules.exponential(4.0, 0.05, 6))
+    tableau = scheme(sv.schedules.exponential(4.0, 0.05, 6))
     law = sv.GaussianMixture([1.0], [[2.0]], 0.3)
     start = np.exp(-4.0) * np.array([[2.0]])
     end = simulate(tableau, law, start, np.zeros((6, 2, 1, 1)))[-1]
     assert end[0, 0] == pytest.approx(2.0 * np.exp(-0.05), rel=1e-12)
 
 
-def test_steps_that_grow_without_measure():
+@pytest.mark.parametrize("scheme", [srk_third_order, srk_third_order_fitted])
+def test_steps_that_grow_without_measure(scheme):
     times = np.array([3.0, 2.9999, 2.0, 1.9999, 0.5])
-    tableau = srk_third_order(times)
+    tableau = scheme(times)
     assert sv.kl(sv.GaussianMixture([1.0], [[0.0]], 0.8), tableau).value < 0.1
 
 

@@ -148,6 +148,15 @@ def test_ranking_of_known_laws():
     assert (ratio, won, count) == (pytest.approx(2.0 / 3.0), 1, 1)
     said = words.report(tables, OPTIONS)
     assert any("A rival beats every SRK-type sampler on 1 of 2 pairs: sa_p2 (1)" in line for line in said.verdict)
+    # Of 20 evaluations 30, and of 40 ten; budget by budget 0.36, 1.44, 5.76, 23.04.
+    assert "0.88 times the evaluations (median of 2 pairs on which both get there), at most 1.50; more on 1." in (
+        next(line for line in said.verdict if line.startswith("srk at KL = 1e-04, over each pair's best rival"))
+    )
+    assert "srk at KL = 1e-06, over each pair's best rival: no pair on which both get there." in said.verdict
+    assert words.value_by_value(tables[""], "srk", "sa_p2") == (
+        "KL of srk over that of sa_p2 at the same budget: 3.6 (median), at most 23; smaller in 1 of 4 places, "
+        "larger on overlapping (3)."
+    )
     assert said.tables[0].rows[1][6] == ">64"
     winners = {row[0]: row[2:] for row in said.tables[1].rows}
     assert winners["overlapping"] == ["sa_p2 20", "sa_p2 20", "srk 30", "sa_p2 20"]
