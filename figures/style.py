@@ -64,7 +64,7 @@ LOOKS: dict[str, Look] = {
     "srk_third_point": Look("SRK, third point, 2 evaluations", "#009E73", "v"),
     "srk_third_point_1": Look("SRK, third point, 1 evaluation", "#009E73", "P"),
     "srk_third_order": Look("SRK, weak order 3", "#000000", "*"),
-    "srk_third_order_fitted": Look("SRK, weak order 3, fitted", "#0072B2", "*"),
+    "srk_third_order_fitted": Look("SRK, weak order 3, fitted", "#882255", "*"),
     "dpmpp_2m_sde": Look("DPM-Solver++(2M) SDE", "#CC79A7", "X"),
 }
 _SPARE_COLOURS = ("#000000", "#CC79A7", "#F0E442", "#56B4E9")

@@ -39,7 +39,7 @@ def test_order_on_gaussians(reference):
 
 
 def test_the_order_of_the_fitted_one_on_gaussians():
-    assert kl_slope(srk_third_order_fitted, steps=(200, 400)) == pytest.approx(-6.0, abs=0.1)
+    assert kl_slope(srk_third_order_fitted, steps=(400, 800)) == pytest.approx(-6.0, abs=0.1)
 
 
 @pytest.mark.parametrize("seed", range(8))
