@@ -122,7 +122,13 @@ def srk_third_order_fitted(times: ArrayLike) -> Tableau:
 
 
 def with_freedoms(times: ArrayLike, freedoms: Freedoms, name: str = "srk_third_order_free") -> Tableau:
-    """Return the scheme of weak order 3 with chosen free terms."""
+    """Return the scheme of weak order 3 with chosen free terms.
+
+    Raises
+    ------
+    ValueError
+        If ``times`` is not a decreasing grid of positive times, or the terms are such that a coefficient is not finite.
+    """
     grid = check_times(times)
     # e^t x has the variance of the data and τ of noise.
     noise = np.expm1(2.0 * grid)
