@@ -17,6 +17,7 @@ from figures import style
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]  # a study's tables, by file suffix
 REFERENCE_LINE: dict[str, Any] = {"color": style.REFERENCE, "linewidth": 0.9, "linestyle": (0, (4, 2))}
+GRIDS = {"exponential": "exponential grid", "log_snr": "grid uniform in log-SNR"}
 _WORDS: dict[str, Any] = {"": None, "True": True, "False": False}
 NOTE: dict[str, Any] = {"fontsize": 7.5, "color": "#555555"}
 

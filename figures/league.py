@@ -23,12 +23,9 @@ _SLOPES = (2, 4, 6)
 _ALWAYS = ("ddpm", "srk", "srk_martingale")  # drawn in colour whatever their rank
 _BEST = 6  # so many of the best ranked, too
 _OTHERS = "#c9c9c9"
-_TITLES = {"exponential": "exponential grid", "log_snr": "grid uniform in log-SNR"}
 # For samplers that the style has no look for: what those drawn leave free.
-_SPARE = (("#7a4fa0", "d"), ("#E69F00", "h"), ("#8c6d31", "p"), ("#a50f15", "<"), ("#56B4E9", "8"), ("#000000", "|"))
+_SPARE = (("#8c6d31", "p"), ("#a50f15", "<"), ("#56B4E9", "8"), ("#000000", "|"), ("#117733", "1"), ("#888888", "2"))
 _LABELS = {
-    "seeds_3": "SEEDS-3, 3 evaluations",
-    "sa_p2": "SA-Solver, predictor 2",
     "er_sde_2": "ER-SDE-Solver-2",
     "srk_third_point_adapted": "SRK, third point, adapted noise, 2 ev.",
     "srk_adapted": "SRK, adapted noise",
@@ -79,7 +76,7 @@ def _figure(rows: Sequence[Row], grid: str, looks: dict[str, style.Look]) -> Fig
         figsize=(style.WIDTH, 0.6 + 0.17 * ceil((len(looks) + 2) / 3) + 2.0 * lines),
         layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05),
     )
-    title = f"KL of the output against score evaluations, {_TITLES.get(grid, grid)}"
+    title = f"KL of the output against score evaluations, {_panels.GRIDS.get(grid, grid)}"
     figure.suptitle(title, fontsize=9.0, x=0.012, ha="left")
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     across = _panels.limits([row["nfe"] for row in rows])

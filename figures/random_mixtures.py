@@ -18,11 +18,6 @@ from figures._panels import Row, Tables
 
 _ACROSS = 0.22  # of a line's height, over which dots spread
 _MEAN = "#222222"
-_LOOKS = {
-    "sa_p2": style.Look("SA-Solver, predictor 2", "#E69F00", "h"),
-    "seeds_3": style.Look("SEEDS-3, 3 evaluations a step", "#7a4fa0", "d"),
-}
-_TITLES = {"exponential": "exponential grid", "log_snr": "grid uniform in log-SNR"}
 
 
 def draw(tables: Tables) -> dict[str, Figure]:
@@ -33,7 +28,7 @@ def draw(tables: Tables) -> dict[str, Figure]:
     ValueError
         If no ratio is known.
     """
-    rows = [row for row in tables.get("", []) if row["ratio"] and row["ratio"] > 0.0 and isfinite(row["ratio"])]
+    rows = [row for row in tables.get("", []) if row["ratio"] > 0.0 and isfinite(row["ratio"])]
     if not rows:
         raise ValueError("rows must hold at least one ratio of two KL; got none")
     summary = tables["_ratios"]
@@ -52,20 +47,16 @@ def draw(tables: Tables) -> dict[str, Figure]:
             means = {row["scheme"]: row for row in summary if (row["grid"], row["evaluations"]) == (grid, budget)}
             axes.set(xscale="log", xlim=_panels.limits([*ratios, 1.0]))
             axes.axvline(1.0, **_panels.REFERENCE_LINE)
-            axes.set_title(f"{_TITLES[grid]}, {budget} evaluations", loc="left", pad=4)
+            axes.set_title(f"{_panels.GRIDS[grid]}, {budget} evaluations", loc="left", pad=4)
             _lines(axes, here, means, schemes)
     for axes in panels[-1]:
-        axes.set_xlabel(f"KL over that of {_look(against).label}")
+        axes.set_xlabel(f"KL over that of {style.look(against).label}")
     return {"random_mixtures": figure}
-
-
-def _look(scheme: str) -> style.Look:
-    return _LOOKS.get(scheme) or style.look(scheme)
 
 
 def _lines(axes: Axes, rows: Sequence[Row], means: dict[str, Row], schemes: Sequence[str]) -> None:
     for place, scheme in enumerate(schemes):
-        look = _look(scheme)
+        look = style.look(scheme)
         own = sorted((row["law"], row["ratio"]) for row in rows if row["scheme"] == scheme)
         if not own:
             continue
@@ -84,7 +75,7 @@ def _lines(axes: Axes, rows: Sequence[Row], means: dict[str, Row], schemes: Sequ
         if isfinite(mean["low"]):
             axes.plot([mean["low"], mean["high"]], [place, place], color=_MEAN, linewidth=1.2)
         axes.plot([mean["mean"]], [place], color=_MEAN, marker="|", markersize=11.0, markeredgewidth=1.4)
-    axes.set_yticks(range(len(schemes)), [_look(scheme).label for scheme in schemes])
+    axes.set_yticks(range(len(schemes)), [style.look(scheme).label for scheme in schemes])
     axes.set_ylim(len(schemes) - 0.5, -0.5)
     axes.grid(True, axis="x", color="#e6e6e6", linewidth=0.5)
     axes.set_axisbelow(True)

@@ -66,6 +66,8 @@ LOOKS: dict[str, Look] = {
     "srk_third_order": Look("SRK, weak order 3", "#000000", "*"),
     "srk_third_order_fitted": Look("SRK, weak order 3, fitted", "#882255", "*"),
     "dpmpp_2m_sde": Look("DPM-Solver++(2M) SDE", "#CC79A7", "X"),
+    "sa_p2": Look("SA-Solver, predictor 2", "#E69F00", "h"),
+    "seeds_3": Look("SEEDS-3, 3 evaluations a step", "#7a4fa0", "d"),
 }
 _SPARE_COLOURS = ("#000000", "#CC79A7", "#F0E442", "#56B4E9")
 _SPARE_MARKERS = ("p", "h", "*", "d", "8")

@@ -39,21 +39,20 @@ def spent(row: Row, level: str = _RANKED) -> float:
     return inf if row[level] is None else float(row[level])
 
 
-def best(reached: Sequence[Row], pair: tuple[str, str], schemes: set[str]) -> Row | None:
-    """Return the row with the fewest evaluations on a pair among ``schemes``; None if none gets there."""
+def best(reached: Sequence[Row], pair: tuple[str, str], schemes: set[str], level: str = _RANKED) -> Row | None:
+    """Return the row with the fewest evaluations to a level on a pair among ``schemes``; None if none gets there."""
     rows = [row for row in reached if (row["target"], row["grid"]) == pair and row["scheme"] in schemes]
-    rows = [row for row in rows if isfinite(spent(row))]
-    return min(rows, key=spent) if rows else None
+    rows = [row for row in rows if isfinite(spent(row, level))]
+    return min(rows, key=lambda row: spent(row, level)) if rows else None
 
 
-def duel(reached: Sequence[Row], one: str, other: str, level: str = _RANKED) -> tuple[float, int, int]:
+def duel(reached: Sequence[Row], one: str, other: str) -> tuple[float, int, int]:
     """Return the median of evaluations of ``one`` over those of ``other``, pairs won by ``one``, and pairs compared.
 
     Pairs that both cover and at least one of the two finishes; a ratio is 0 or infinite where one does not.
     """
     ours, theirs = (
-        {(row["target"], row["grid"]): spent(row, level) for row in reached if row["scheme"] == name}
-        for name in (one, other)
+        {(row["target"], row["grid"]): spent(row) for row in reached if row["scheme"] == name} for name in (one, other)
     )
     common = [pair for pair in ours if pair in theirs and min(ours[pair], theirs[pair]) < inf]
     ratios = [0.0 if theirs[pair] == inf else ours[pair] / theirs[pair] for pair in common]
@@ -121,7 +120,7 @@ def _verdict(pairs: Sequence[tuple[str, str]], tables: Tables, missing: Sequence
     ]
     if ours:
         lines.extend(_duels(reached, ours, [*rivals[:3], *partial]))
-        lines.extend(_over_best(reached, ours, sides["rival"], level) for level in _LEVELS[1:])
+        lines.extend(_over_best(pairs, reached, ours, sides["rival"], level) for level in _LEVELS[1:])
         lines.extend(value_by_value(tables[""], ours, rival) for rival in rivals[:3])
     beaten, free = Counter[str](), 0
     for pair in pairs:
@@ -158,27 +157,18 @@ def _duels(reached: Sequence[Row], ours: str, rivals: Sequence[str]) -> list[str
     return lines
 
 
-def _over_best(reached: Sequence[Row], ours: str, rivals: set[str], level: str) -> str:
+def _over_best(
+    pairs: Sequence[tuple[str, str]], reached: Sequence[Row], ours: str, rivals: set[str], level: str
+) -> str:
     """Say how many evaluations the best SRK-type sampler takes over those of each pair's best rival."""
-    fewest: dict[tuple[str, str], float] = {}
-    for row in reached:
-        if row["scheme"] in rivals:
-            pair = row["target"], row["grid"]
-            fewest[pair] = min(fewest.get(pair, inf), spent(row, level))
-    ratios = [
-        spent(row, level) / fewest[row["target"], row["grid"]]
-        for row in reached
-        if row["scheme"] == ours
-        and isfinite(spent(row, level))
-        and isfinite(fewest.get((row["target"], row["grid"]), inf))
-    ]
+    both = ((best(reached, pair, {ours}, level), best(reached, pair, rivals, level)) for pair in pairs)
+    ratios = [spent(mine, level) / spent(theirs, level) for mine, theirs in both if mine and theirs]
     at = f"{ours} at KL = {level.removeprefix('nfe_')}, over each pair's best rival"
     if not ratios:
         return f"{at}: no pair on which both get there."
-    worse = sum(ratio > 1.0 for ratio in ratios)
     return (
         f"{at}: {median(ratios):.2f} times the evaluations (median of {len(ratios)} pairs on which both get there), "
-        f"at most {max(ratios):.2f}; more on {worse}."
+        f"at most {max(ratios):.2f}; more on {sum(ratio > 1.0 for ratio in ratios)}."
     )
 
 
@@ -188,17 +178,18 @@ def value_by_value(rows: Sequence[Row], ours: str, rival: str) -> str:
         {(row["target"], row["grid"], row["evaluations"]): row["kl"] for row in rows if row["scheme"] == name}
         for name in (ours, rival)
     )
-    places = [place for place in mine if isfinite(mine[place]) and theirs.get(place, 0.0) > 0.0]
-    ratios = {place: mine[place] / theirs[place] for place in places}
+    ratios = {
+        place: value / theirs[place]
+        for place, value in mine.items()
+        if isfinite(value) and theirs.get(place, 0.0) > 0.0
+    }
+    if not ratios:
+        return f"{ours} and {rival} share no budget."
     worse = Counter(place[0] for place, ratio in ratios.items() if ratio > 1.0)
     where = f", larger on {', '.join(f'{name} ({count})' for name, count in worse.items())}" if worse else ""
     return (
-        (
-            f"KL of {ours} over that of {rival} at the same budget: {median(ratios.values()):.2g} (median), at most "
-            f"{max(ratios.values()):.3g}; smaller in {len(ratios) - worse.total()} of {len(ratios)} places{where}."
-        )
-        if ratios
-        else f"{ours} and {rival} share no budget."
+        f"KL of {ours} over that of {rival} at the same budget: {median(ratios.values()):.2g} (median), at most "
+        f"{max(ratios.values()):.3g}; smaller in {len(ratios) - worse.total()} of {len(ratios)} places{where}."
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count, islice
-
 import numpy as np
 
 from srkverify._check import Array
@@ -14,18 +12,14 @@ _LIGHTEST = 0.02
 _SMALL = 0.3  # every fourth law is that much smaller
 
 
-def random_laws(number: int, seed: int) -> list[GaussianMixture]:
-    """Return mixtures on a line, the first ones the same whatever the ``number``.
+def random_law(index: int, seed: int) -> GaussianMixture:
+    """Return a mixture on a line, the ``index``-th of a seed.
 
     By turns: two modes at ±a, a uniform in [0.8, 3], of unequal weights and with deviations from 0.2 to 0.8; and twice
     two to four modes, weights Dirichlet(1, …), means uniform in [−2.5, 2.5], deviations from 0.12 to 0.9. Deviations
     are log-uniform.
     """
-    generators = (np.random.default_rng([seed, index]) for index in count())
-    return list(islice((_law(index, generator) for index, generator in enumerate(generators)), number))
-
-
-def _law(index: int, generator: np.random.Generator) -> GaussianMixture:
+    generator = np.random.default_rng([seed, index])
     while True:
         weights, means, deviations = _two(generator) if index % 3 == 0 else _several(generator)
         order = np.argsort(means)

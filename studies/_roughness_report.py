@@ -6,10 +6,9 @@ from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import exp, inf, log, sqrt
-from statistics import mean, median, stdev
+from statistics import median
 
-from scipy.stats import t as student
-
+from studies._geometric_mean import geometric_mean
 from studies._study import Report, Row, Table, Tables
 
 _EDGES = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, inf)
@@ -40,13 +39,6 @@ def spread(values: Iterable[float]) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.2g}" if abs(value) < 99.5 or abs(value) >= 9950 else f"{value:.0f}"
-
-
-def geometric(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the geometric mean with its Student-t interval of 95%; needs two numbers."""
-    logs = [log(value) for value in values]
-    half = float(student.ppf(0.975, len(logs) - 1)) * stdev(logs) / sqrt(len(logs))
-    return exp(mean(logs)), exp(mean(logs) - half), exp(mean(logs) + half)
 
 
 def _names(rows: Sequence[Row], column: str) -> list[str]:
@@ -116,7 +108,7 @@ def _break_words(breaks: Sequence[Row]) -> list[str]:
             ]
             if len(found) < 3:
                 continue
-            middle, low, high = geometric(found)
+            middle, low, high = geometric_mean(found)
             words.append(
                 f"{grid}: the order of {scheme} falls below half at b = {middle:.2g} [{low:.2g}, {high:.2g}] "
                 f"(geometric mean over {len(found)} targets)."

@@ -8,8 +8,6 @@ DPM-Solver++(2M) SDE has, is small enough to be enough. No target of the league 
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -29,8 +27,9 @@ from srkverify.engines.quadrature import Resolution
 from srkverify.schemes import dpmpp_2m_sde
 from srkverify.schemes.third_order import FITTED, Freedoms, with_freedoms
 from srkverify.tableau import Tableau
+from studies import _command
 from studies._league_targets import GRIDS
-from studies._random_laws import random_laws
+from studies._random_laws import random_law
 
 SEED = 1
 LAWS = 12
@@ -91,7 +90,7 @@ def deviation(case: Case, tableau: Tableau) -> Array:
         stop = tableau.times[-1]
         truth = np.array(VARIANCES) * np.exp(-2.0 * stop) - np.expm1(-2.0 * stop)
         return np.stack([0.5 * law.variance, law.mean * np.sqrt(0.125 / truth)], axis=1)
-    (block,) = reduce(random_laws(case.law + 1, SEED)[case.law])
+    (block,) = reduce(random_law(case.law, SEED))
     assert isinstance(block, MixtureBlock)
     density = output_density(tableau, block.mixture, _RESOLUTION)
     law_at_end = end_laws(block.mixture, tableau.times, "exact")[1]
@@ -132,7 +131,9 @@ class Model:
     @classmethod
     def of(cls, found: Sequence[Local], terms: Array) -> Model:
         """Join what the cases of ``CASES`` found."""
-        mixtures = np.concatenate([np.full(len(each.square), case.law is not None) for case, each in _zip(found)])
+        mixtures = np.concatenate(
+            [np.full(len(each.square), case.law is not None) for case, each in zip(CASES, found, strict=True)]
+        )
         weights = np.where(mixtures, 1.0 / mixtures.sum(), _GAUSSIANS / (~mixtures).sum())
         parts = [np.concatenate([getattr(each, name) for each in found]) for name in Local.__dataclass_fields__]
         return cls(weights, Local(*parts), terms)
@@ -158,13 +159,9 @@ class Model:
         return np.asarray(minimize(self.at, start, args=(damping,), jac=True, method="BFGS").x)
 
 
-def _zip(found: Sequence[Local]) -> zip[tuple[Case, Local]]:
-    return zip(CASES, found, strict=True)
-
-
 def fit(start: Freedoms, terms: Sequence[str], most: int) -> Freedoms:
     """Return the fitted terms, after at most so many evaluations of all cases; progress is printed."""
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor() as pool:
 
         def model(freedoms: Freedoms) -> Model | None:
             count = len(CASES)
@@ -196,8 +193,14 @@ def fit(start: Freedoms, terms: Sequence[str], most: int) -> Freedoms:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fit, and print the terms."""
-    parser = argparse.ArgumentParser(prog="python -m studies._third_order_fit", description=__doc__)
-    parser.add_argument("--most", type=int, default=20, help="steps at most (20), of 45 s on two cores")
+    parser = _command.Parser(prog="python -m studies._third_order_fit", description=__doc__)
+    parser.add_argument(
+        "--most",
+        type=_command.integer("steps", 1, 1000),
+        default=20,
+        metavar="N",
+        help="steps at most (20), of 45 s on two cores",
+    )
     parser.add_argument("--anew", action="store_true", help="start from srk_third_order's terms, with end = 1")
     options = parser.parse_args(argv)
     start = Freedoms(end=1.0) if options.anew else FITTED

@@ -12,20 +12,16 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from math import exp, inf, isfinite, log, nan
+from math import inf, isfinite, nan
 from statistics import median
-
-import numpy as np
-from scipy.stats import t as student
 
 from srkverify.divergence import Divergence, block_kl
 from srkverify.divergence.reduction import reduce
 from srkverify.schemes import SCHEMES
-from srkverify.targets import GaussianMixture
 from studies import _command, _random_mixtures_report
+from studies._geometric_mean import geometric_mean
 from studies._league_targets import GRIDS, memory, steps_within
-from studies._random_laws import random_laws
+from studies._random_laws import random_law
 from studies._run import run_command
 from studies._study import Row, Study, Tables
 
@@ -35,7 +31,6 @@ LEADERS = (
 )
 _RELATIVE = 1e-2
 _MOST_WORK = 5e6
-_PROBABILITY = 0.95
 
 
 @dataclass(frozen=True)
@@ -66,10 +61,11 @@ def cells(options: Namespace) -> list[Cell]:
     """
     if options.early_stop >= options.horizon:
         raise ValueError(f"--horizon must be > --early-stop = {options.early_stop:g}; got {options.horizon:g}")
-    for scheme in options.schemes:
-        if memory(scheme) > 2:
-            raise ValueError(f"--schemes must remember at most two evaluations for an exact KL; got {scheme}")
     schemes = dict.fromkeys([*options.schemes, options.against])
+    for scheme in schemes:
+        if memory(scheme) > 2:
+            option = "--schemes" if scheme in options.schemes else "--against"
+            raise ValueError(f"{option} must remember at most two evaluations for an exact KL; got {scheme}")
     return [
         Cell(law, options.seed, grid, scheme, budget, options.horizon, options.early_stop)
         for law in range(options.laws)
@@ -80,18 +76,13 @@ def cells(options: Namespace) -> list[Cell]:
     ]
 
 
-@lru_cache(maxsize=4)
-def _laws(number: int, seed: int) -> list[GaussianMixture]:
-    return random_laws(number, seed)
-
-
 def solve(cell: Cell) -> list[Row]:
     """Return the row of a cell; where the sampler is unstable KL is infinite and a note says so."""
     steps = steps_within(cell.scheme, cell.evaluations)
     tableau = SCHEMES[cell.scheme](GRIDS[cell.grid](cell.horizon, cell.early_stop, steps))
     found, note = Divergence(inf, 0.0, "none"), ""
     try:
-        (block,) = reduce(_laws(cell.law + 1, cell.seed)[cell.law])
+        (block,) = reduce(random_law(cell.law, cell.seed))
         found = block_kl(block, tableau, absolute=1e-13, relative=_RELATIVE, most_work=_MOST_WORK)
     except ValueError as problem:
         if not str(problem).startswith("steps:"):  # the engine's word for a density that has blown up
@@ -139,21 +130,16 @@ def spread(rows: Sequence[Row]) -> Row:
     A law on which the sampler is unstable is in the median, in the worst and not won; it has no place in a mean.
     """
     ratios = [row["ratio"] for row in rows if row["ratio"] > 0.0]
-    logs = np.log([ratio for ratio in ratios if ratio < inf])
-    centre, half = nan, nan
-    if len(logs) > 0:
-        centre = float(logs.mean())
-    if len(logs) > 1:
-        half = float(student.ppf(0.5 + 0.5 * _PROBABILITY, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5)
+    mean, low, high = geometric_mean([ratio for ratio in ratios if ratio < inf])
     return {
         "laws": len(ratios),
-        "mean": exp(centre),
-        "low": exp(centre - half),
-        "high": exp(centre + half),
+        "mean": mean,
+        "low": low,
+        "high": high,
         "median": median(ratios) if ratios else nan,
         "worst": max(ratios, default=nan),
         "won": sum(ratio < 1.0 for ratio in ratios),
-        "kl": exp(float(np.mean([log(row["kl"]) for row in rows if 0.0 < row["kl"] < inf] or [nan]))),
+        "kl": geometric_mean([row["kl"] for row in rows if 0.0 < row["kl"] < inf])[0],
     }
 
 

@@ -24,7 +24,7 @@ from srkverify._check import Array
 from srkverify.schedules import check_times
 from srkverify.tableau import Row, Tableau, assemble
 
-# Beyond this part of the way to the data terms in κ no longer grow: there steps are past all expansions.
+# A larger κ counts as this one: such steps are beyond all expansions.
 _WIDEST = 0.6
 
 
@@ -233,8 +233,8 @@ def _places(h: float, last: float, previous: float, before: float, moment: float
 
     The other places are −``last`` and, with weight ``before``, −``previous``; η² is to give ``moment`` times h³/3.
     """
-    apart = before * (previous - last)
-    own = (moment * h * h / 3.0 + last * h / 2.0 - apart * previous) / (h / 2.0 + last + apart)
+    moved = before * (previous - last)
+    own = (moment * h * h / 3.0 + last * h / 2.0 - moved * previous) / (h / 2.0 + last + moved)
     return own, ((1.0 - before) * own - h / 2.0 - before * previous) / (own + last)
 
 

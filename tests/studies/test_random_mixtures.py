@@ -11,7 +11,7 @@ from figures import _panels
 from figures import random_mixtures as figure
 from studies import _random_mixtures_report as words
 from studies import random_mixtures as study
-from studies._random_laws import random_laws
+from studies._random_laws import random_law
 from studies._run import parsed, parser
 
 TINY = ["--laws=3", "--schemes=ddpm,srk_martingale", "--evaluations=16", "--grids=exponential", "--workers=1"]
@@ -37,7 +37,7 @@ def tiny(tmp_path_factory):
 
 
 def test_laws_are_the_same_whatever_their_number_and_differ_between_seeds():
-    first, more, other = random_laws(3, 1), random_laws(7, 1), random_laws(3, 2)
+    first, more, other = ([random_law(index, seed) for index in range(n)] for n, seed in ((3, 1), (7, 1), (3, 2)))
     for one, same in zip(first, more, strict=False):
         np.testing.assert_array_equal(one.means, same.means)
         np.testing.assert_array_equal(one.weights, same.weights)
@@ -49,7 +49,7 @@ def test_laws_are_the_same_whatever_their_number_and_differ_between_seeds():
 def test_rows_have_the_kl_of_the_law():
     cell = study.Cell(2, 5, "exponential", "srk", 20, 6.0, 0.01)
     (row,) = study.solve(cell)
-    law = random_laws(3, 5)[2]
+    law = random_law(2, 5)
     expected = sv.kl(law, sv.schemes.srk(sv.schedules.exponential(6.0, 0.01, 20)))
     assert row["kl"] == pytest.approx(expected.value, rel=1e-2)
     assert row["nfe"] == 20
@@ -109,6 +109,7 @@ def test_a_run_has_tables_a_verdict_and_a_figure(tiny):
     [
         (["--early-stop=7"], "--horizon must be > --early-stop = 7; got 6"),
         (["--schemes=sa_p3c3"], "--schemes must remember at most two evaluations"),
+        (["--against=sa_p3c3"], "--against must remember at most two evaluations"),
     ],
 )
 def test_bad_grids(arguments, message):

@@ -10,6 +10,7 @@ import srkverify as sv
 from figures import _panels
 from figures import roughness as figure
 from studies import _roughness_report, roughness
+from studies._geometric_mean import geometric_mean
 from studies._grids import GRIDS
 from studies._roughness_orders import theory
 
@@ -164,7 +165,7 @@ def test_breaks_are_found_where_the_data_have_them(scheme, nominal):
 
 
 def test_intervals_are_student_s_in_logarithms():
-    middle, low, high = _roughness_report.geometric([1.0, 2.0, 4.0])
+    middle, low, high = geometric_mean([1.0, 2.0, 4.0])
     assert middle == pytest.approx(2.0)
     half = 4.302653 * log(2.0) / np.sqrt(3.0)  # t at 97.5%, 2 degrees of freedom, from tables
     assert (log(high / middle), log(middle / low)) == pytest.approx((half, half), rel=1e-5)
