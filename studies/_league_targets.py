@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -18,7 +18,7 @@ from studies._league_schedulers import SCHEDULERS, tableau
 
 ENTRANTS: dict[str, Callable[..., Tableau | Drawn]] = {
     **SCHEMES,
-    "ddram": DRAWN["ddram"],
+    **DRAWN,
     **{name: partial(tableau, name) for name in SCHEDULERS},
 }
 
@@ -29,28 +29,45 @@ OURS = (
     *("srk_third_order", "srk_third_order_fitted"),
 )
 
-# On mixtures a value of these takes seconds: a memory of two evaluations, or steps with little noise of their own.
-SLOW = (
-    *("sa_p3", "sa_p2c2", "er_sde_3", "dpmpp_3m_sde", "ddim_eta0", "higher_order_2", "higher_order_3", "ddram"),
-    *("srk_third_order", "diffusers.SASolverScheduler"),
-)
-# First and last rungs on mixtures: coarser, the output's density is rough and dear; finer, the steps are many.
-_SPAN = {
-    **dict.fromkeys(SLOW, (16, 64)),
-    "ddim_eta0": (8, 32),
-    "higher_order_2": (16, 32),
-    "higher_order_3": (32, 64),
-    "ddram": (32, 128),
-    "srk_third_order": (16, 128),
-    "srk_third_order_fitted": (8, 256),
-    "stochastic_heun": (16, 64),
-    "edm_heun": (16, 128),
-    "seeds_3": (16, 256),
-    "seeds_2_noise": (32, 256),
-    **dict.fromkeys(("sa_p1c1", "sa_p1c2"), (32, 128)),
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms a sampler plays on mixtures.
+
+    Attributes
+    ----------
+    first, last : rungs; coarser, the output's density is rough and dear, or the map folds; finer, the steps are many.
+        With ``last`` = 0 it does not play there unless all rungs are asked for.
+    seconds : of processor time that a KL takes, roughly.
+    slow : whether it plays on a few mixtures only.
+    far : the same rungs on ``separated``, where scores bend most, if others.
+    """
+
+    first: int = 1
+    last: int = 256
+    seconds: float = 0.05
+    slow: bool = False
+    far: tuple[int, int] | None = None
+
+
+_LONG_MEMORY = Terms(16, 64, 0.5, slow=True)
+_TERMS: dict[str, Terms] = {
+    **dict.fromkeys(("sa_p3", "sa_p2c2", "er_sde_3", "dpmpp_3m_sde", "diffusers.SASolverScheduler"), _LONG_MEMORY),
+    "sa_p3c3": Terms(1, 0, 20.0, slow=True),
+    "srk_third_order": Terms(16, 128, 1.0, slow=True, far=(32, 128)),
+    "srk_third_order_fitted": Terms(8, 256, 1.0, far=(16, 128)),
+    "ddram": Terms(32, 128, 4.0, slow=True),
+    "randomised_midpoint": Terms(16, 256, 0.6, slow=True),
+    "ddim_eta0": Terms(seconds=0.1),
+    "higher_order_2": Terms(32, 256, 0.3),
+    "higher_order_3": Terms(32, 256, 0.5),
+    "stochastic_heun": Terms(16, 64, 0.5),
+    "edm_heun": Terms(16, 128),
+    "seeds_3": Terms(16, 256, 0.5),
+    "seeds_2_noise": Terms(32, 256),
+    **dict.fromkeys(("sa_p1c1", "sa_p1c2"), Terms(32, 128)),
 }
-# The same on ``separated``, where scores bend most.
-_FAR = {"srk_third_order": (32, 128), "srk_third_order_fitted": (16, 128)}
+SLOW = tuple(name for name, terms in _TERMS.items() if terms.slow)
 
 GRIDS: dict[str, Callable[[float, float, int], Array]] = {
     "exponential": schedules.exponential,
@@ -124,23 +141,21 @@ TARGETS: dict[str, Entry] = {
 def plays(scheme: str, target: str) -> bool:
     """Tell whether a sampler has an exact KL on a target.
 
-    A sampler that draws its step draws it once for all coordinates, so that KL does not add over copies; and a memory
-    of three evaluations is beyond the quadrature.
+    A sampler that draws its step draws it once for all coordinates, so that KL does not add over copies.
     """
     entry = TARGETS[target]
-    law = LAWS[entry.law]
-    if scheme in DRAWN:
-        return law.line and entry.copies == 1
-    return law.normal or memory(scheme) < 3
+    return scheme not in DRAWN or (LAWS[entry.law].line and entry.copies == 1)
 
 
-def affordable(scheme: str, law: str) -> tuple[int, int]:
-    """Return the first and the last number of evaluations with which a sampler's KL on a law takes seconds at most."""
+def terms(scheme: str, law: str) -> Terms:
+    """Return on what terms a sampler plays on a law; what is drawn makes a Gaussian a mixture."""
     if LAWS[law].normal and scheme not in DRAWN:
-        return 1, 1 << 12
-    if law == "separated" and scheme in _FAR:
-        return _FAR[scheme]
-    return _SPAN.get(scheme, (1, 256))
+        return Terms(last=1 << 12, seconds=0.01)
+    found = _TERMS.get(scheme, Terms())
+    if law == "separated" and found.far:
+        first, last = found.far
+        return replace(found, first=first, last=last)
+    return found
 
 
 @lru_cache(maxsize=256)

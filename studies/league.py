@@ -16,7 +16,6 @@ from statistics import median
 
 from srkverify.divergence import Divergence, block_kl
 from srkverify.divergence.reduction import reduce
-from srkverify.schemes import DRAWN
 from studies import _command, _league_report
 from studies._curves import crossing
 from studies._league_schedulers import SCHEDULERS, edition
@@ -26,11 +25,11 @@ from studies._league_targets import (
     LAWS,
     SLOW,
     TARGETS,
-    affordable,
     memory,
     origin,
     plays,
     steps_within,
+    terms,
 )
 from studies._run import run_command
 from studies._study import Row, Study, Tables
@@ -40,18 +39,9 @@ LEVELS = (1e-2, 1e-4, 1e-6, 1e-8)  # nats
 RANKED = 1e-4  # the level that ranks
 RESOLVED = 20.0  # a KL that enters an order, over its numerical error
 _RELATIVE, _RELATIVE_DEAR = 1e-3, 1e-2  # accuracy of a KL; dear with a memory of two evaluations
-_MOST_WORK = 5e6
+_MOST_WORK, _MOST_WORK_DEAR = 5e6, 8e9
 _TOO_MUCH = ("steps:", "tableau:")  # the engines' words for a density that blows up, or is not resolved
-_THIRD_ORDER = ("srk_third_order", "srk_third_order_fitted")
-# Processor seconds of a KL on a mixture, measured.
-_DEAR = {
-    **dict.fromkeys(_THIRD_ORDER, 1.5),
-    "ddim_eta0": 2.0,
-    "higher_order_2": 2.0,
-    "higher_order_3": 1.0,
-    "ddram": 4.0,
-    "stochastic_heun": 0.5,
-}
+_DEARER = {"multiscale": 2.0, "separated": 5.0}  # than other laws
 
 
 @dataclass(frozen=True)
@@ -69,11 +59,7 @@ class Cell:
     @property
     def cost(self) -> float:
         """Processor seconds, roughly."""
-        if LAWS[self.law].normal and self.scheme not in DRAWN:
-            return 0.01
-        each = _DEAR.get(self.scheme, 0.7 if memory(self.scheme) > 1 else 0.05)
-        far = 8.0 if self.scheme in _THIRD_ORDER else 2.0
-        return each * {"multiscale": 2.0, "separated": far}.get(self.law, 1.0)
+        return terms(self.scheme, self.law).seconds * _DEARER.get(self.law, 1.0)
 
 
 def cells(options: Namespace) -> list[Cell]:
@@ -108,12 +94,10 @@ def _wanted(scheme: str, target: str, rung: int, options: Namespace) -> bool:
         return False
     if not plays(scheme, target) or steps_within(scheme, rung) == 0:
         return False
-    law = TARGETS[target].law
-    first, last = affordable(scheme, law)
-    dear = scheme in SLOW and (scheme in DRAWN or not LAWS[law].normal)  # what is drawn makes a Gaussian a mixture
-    if dear and target not in options.slow_targets:
+    found = terms(scheme, TARGETS[target].law)
+    if found.slow and target not in options.slow_targets:
         return False
-    return options.unlimited or first <= rung <= last
+    return options.unlimited or found.first <= rung <= found.last
 
 
 def solve(cell: Cell) -> list[Row]:
@@ -121,10 +105,11 @@ def solve(cell: Cell) -> list[Row]:
     steps = steps_within(cell.scheme, cell.evaluations)
     tableau = ENTRANTS[cell.scheme](GRIDS[cell.grid](cell.horizon, cell.early_stop, steps))
     found, note = Divergence(inf, 0.0, "none"), ""
-    relative = _RELATIVE_DEAR if memory(cell.scheme) > 1 else _RELATIVE
+    dear = memory(cell.scheme) > 1
+    relative, most_work = (_RELATIVE_DEAR, _MOST_WORK_DEAR) if dear else (_RELATIVE, _MOST_WORK)
     try:
         parts = [
-            block_kl(block, tableau, absolute=1e-13, relative=relative, most_work=_MOST_WORK)
+            block_kl(block, tableau, absolute=1e-13, relative=relative, most_work=most_work)
             for block in reduce(LAWS[cell.law].make())
         ]
         found = Divergence(sum(part.value for part in parts), sum(part.error for part in parts), parts[0].method)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +13,7 @@ from scipy.interpolate import CubicSpline
 from srkverify._check import Array
 from srkverify.divergence.reduction import Block, GaussianBlock, MixtureBlock
 from srkverify.divergence.score_error import BlockScore
-from srkverify.engines import gaussian, moments, quadrature, quadrature_chain, quadrature_memory
+from srkverify.engines import gaussian, moments, quadrature, quadrature_chain, quadrature_flow, quadrature_memory
 from srkverify.engines.mixture1d import Mixture1D
 from srkverify.engines.quadrature import COARSE, LEVELS, Density, Resolution
 from srkverify.engines.score1d import Score1D
@@ -103,6 +103,8 @@ def output_density(
     score: Score1D | None = None,
 ) -> Density:
     """Density of the output on a one-dimensional target, beside the truth."""
+    if quadrature_flow.covers(tableau):
+        return quadrature_flow.output_density(tableau, mixture, resolution, start, score)
     if isinstance(tableau, Tableau):
         if tableau.memory == 0 and quadrature.covers(tableau):
             return quadrature.output_density(tableau, mixture, resolution, start, score)
@@ -180,26 +182,44 @@ def _refined(
         density = output_density(tableau, mixture, level, start, score)
         return *measure(density), density.work
 
-    levels = COARSE + LEVELS if tableau.memory > 1 else LEVELS
+    levels = COARSE + LEVELS if tableau.memory > 1 and not quadrature_flow.covers(tableau) else LEVELS
     # The first two levels side by side: the engines release the interpreter lock.
     with ThreadPoolExecutor(2) as pool:
         (coarse, _, _), (value, floor, work) = pool.map(at, levels[:2])
-    error = error_of_finer(coarse, value, *levels[:2])
+    values = [coarse, value]
+    error = error_of_finest(values, levels)
     for before, level in pairwise(levels[1:]):
         work *= (level.density / before.density) ** (3 + tableau.memory)
         if error + floor <= max(absolute, relative * value) or error <= floor or work > most_work:
             break
         try:
-            finer, floor, work = at(level)
+            value, floor, work = at(level)
         except ValueError:  # too many grid points: what the former level found stands, with its error
             break
-        error, value = error_of_finer(value, finer, before, level), finer
+        values.append(value)
+        error = error_of_finest(values, levels)
+    if not np.isfinite(value):
+        return Divergence(np.inf, 0.0, "quadrature")
     return Divergence(value, error + floor, "quadrature")
 
 
-def error_of_finer(coarse: float, fine: float, before: Resolution, after: Resolution) -> float:
-    """Error of the finer value as if the rule were of second order, times 3: generous, for it is spectral."""
-    return 3.0 * abs(fine - coarse) / ((after.density / before.density) ** 2 - 1.0)
+def error_of_finest(values: Sequence[float], levels: Sequence[Resolution]) -> float:
+    """Error of the last of ``values``, each found at one of ``levels``.
+
+    Of two values it is three times their difference, divided as if the rule were of second order: generous, for it is
+    spectral. How fast it converges is known if there is a third value, or if grids are so coarse that the aliasing of
+    Gaussians, e^{−2π² density²}, decides. Of the exponent one half is believed, and what is left is the rest of a
+    geometric series, again times three.
+    """
+    change = abs(values[-1] - values[-2])
+    before, last = levels[len(values) - 2].density, levels[len(values) - 1].density
+    second_order = 3.0 * change / ((last / before) ** 2 - 1.0)
+    shrinks = 1.0
+    if len(values) > 2 and values[-2] != values[-3]:
+        shrinks = float(np.sqrt(change / abs(values[-2] - values[-3])))
+    elif len(values) == 2 and last < 1.0:
+        shrinks = float(np.exp(-(np.pi**2) * (last**2 - before**2)))
+    return min(second_order, 3.0 * change * shrinks / (1.0 - shrinks)) if shrinks < 0.5 else second_order
 
 
 def _density_kl(density: Density) -> tuple[float, float]:

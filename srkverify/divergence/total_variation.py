@@ -25,7 +25,7 @@ from scipy.interpolate import make_interp_spline
 from scipy.special import digamma, erfc
 
 from srkverify._check import Array
-from srkverify.divergence.exact import Divergence, error_of_finer, mixture_tv, output_density, x_minus_log1p
+from srkverify.divergence.exact import Divergence, error_of_finest, mixture_tv, output_density, x_minus_log1p
 from srkverify.divergence.reduction import Block, GaussianBlock, MixtureBlock
 from srkverify.engines import gaussian
 from srkverify.engines.mixture1d import Mixture1D
@@ -253,7 +253,7 @@ def total_variation(
     with ThreadPoolExecutor(2) as pool:  # the engines release the interpreter lock
         (coarse, _), (parts, work) = pool.map(at, LEVELS[:2])
     value, floor, rule = product_tv(parts, absolute, relative)
-    error = error_of_finer(on_nodes(coarse, rule), value, LEVELS[0], LEVELS[1])
+    error = error_of_finest([on_nodes(coarse, rule), value], LEVELS)
     for before, level in pairwise(LEVELS[1:]):
         work *= (level.density / before.density) ** (4 if tableau.memory else 3)
         if error + floor <= max(absolute, relative * value) or error <= floor or work > most_work:
@@ -264,7 +264,7 @@ def total_variation(
             break
         value, floor, rule = product_tv(finer, absolute, relative)
         # On the same nodes, so that what they miss is missed twice and does not count as a change.
-        error, parts = error_of_finer(on_nodes(parts, rule), value, before, level), finer
+        error, parts = error_of_finest([on_nodes(parts, rule), value], [before, level]), finer
     return Divergence(value, error + floor, method)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import logsumexp
 
 from srkverify._check import Array
 
@@ -61,6 +62,13 @@ def mixture_density(points: Array, weights: Array, means: Array, variances: Arra
     """Density at ``points`` (n,) of a mixture with parameters (c,)."""
     exponent = -0.5 * (points[:, None] - means) ** 2 / variances
     return np.exp(exponent) @ (weights / np.sqrt(2.0 * np.pi * variances))
+
+
+def mixture_log_density(points: Array, weights: Array, means: Array, variances: Array) -> Array:
+    """Log density at ``points`` (n,) of a mixture with parameters (c,), as deep as it may be."""
+    exponent = -0.5 * (points[:, None] - means) ** 2 / variances
+    total: Array = logsumexp(exponent, axis=1, b=weights / np.sqrt(2.0 * np.pi * variances))
+    return total
 
 
 def support(weights: Array, means: Array, variances: Array, reach: float) -> tuple[float, float]:

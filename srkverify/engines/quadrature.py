@@ -48,7 +48,12 @@ class Resolution:
 
 
 # Tried before the others where each point is dear, the joint density being in three dimensions or more.
-COARSE = (Resolution(0.65, 5.4, 12.0), Resolution(0.78, 6.5, 20.0), Resolution(0.9, 6.8, 26.0))
+COARSE = (
+    Resolution(0.5, 4.5, 10.0),
+    Resolution(0.65, 5.4, 12.0),
+    Resolution(0.78, 6.5, 20.0),
+    Resolution(0.9, 6.8, 26.0),
+)
 
 # The first two are close on purpose: they run side by side, and the error of the first is already that of 1e-11.
 LEVELS = tuple(
@@ -71,6 +76,14 @@ def unresolved(tableau: Tableau | Drawn, limit: int) -> ValueError:
     return ValueError(
         f"steps: {tableau.name} with {tableau.steps} steps needs more than {limit} grid points on this target: the "
         "sampler is unstable or unresolved there; allowed are grids with more steps"
+    )
+
+
+def folded(tableau: Tableau | Drawn) -> ValueError:
+    """Return the error for a sampler whose map of the line is not monotone."""
+    return ValueError(
+        f"steps: {tableau.name} with {tableau.steps} steps folds the line on this target; allowed are grids with more "
+        "steps"
     )
 
 

@@ -18,11 +18,11 @@ from srkverify._check import Array
 from srkverify.engines.autoregression import Autoregression, Draw, Expression, Scores, autoregression
 from srkverify.engines.cloud import LIMIT, Cloud, add_images, spread_out, spread_out_twice
 from srkverify.engines.mixture1d import Law, Mixture1D, end_laws, mixture_density, sampled, support
-from srkverify.engines.quadrature import Density, Resolution, unresolved
+from srkverify.engines.quadrature import Density, Resolution, folded, unresolved
 from srkverify.engines.score1d import Score1D
 from srkverify.tableau import Drawn, Tableau
 
-_MOST_KEPT = 3
+_MOST_KEPT = 4
 _NODES = 1 << 15  # of the table of φ⁻¹
 
 
@@ -38,8 +38,9 @@ def output_density(
     Parameters
     ----------
     tableau : Tableau or Drawn
-        Time and memory grow by a factor of about 20 with each further draw that is still needed after a step: none
-        for the last evaluation's if it is at the state, one for each older evaluation.
+        With noise (without, there is :mod:`srkverify.engines.quadrature_flow`). Time and memory grow by a factor of
+        about 20 with each further draw that is still needed after a step: none for the last evaluation's if it is at
+        the state, one for each older evaluation.
     target : Mixture1D
         The data law.
     resolution : Resolution
@@ -52,7 +53,7 @@ def output_density(
     Raises
     ------
     ValueError
-        If more than three numbers would have to be kept from step to step, their density would need more than 2^25
+        If more than four numbers would have to be kept from step to step, their density would need more than 2^25
         points, an image folds (φ′ ≤ 0), or is not of the form φ(v) + c.
     """
     score = score or Score1D(target)
@@ -91,9 +92,6 @@ class _Run:
         """Density of the output, at least between ``edges``."""
         weights, means, variances = law
         final = max(self.chain.scores.needs(self.chain.output))  # with this draw the output is known
-        if final == 0:  # there is no noise: the output is a function of the state at the horizon
-            image = self._image(self.chain.output, 0, np.zeros(len(means)), means, np.sqrt(variances), weights, -1)
-            return self._total([image], -1, edges)
         low, density = sampled(weights, means, variances, self.spacing[0], self.reach + 1.5)
         cloud = Cloud((0,), low + np.arange(len(density))[None], density * self.spacing[0])
         for ways in self.chain.steps:
@@ -184,10 +182,7 @@ class _Run:
         places = np.linspace(low, high, _NODES)
         values, slopes = self._function(image, source, places)
         if not slopes.min() > 0.0:
-            raise ValueError(
-                f"steps: {self.tableau.name} with {self.tableau.steps} steps folds the line on this target; allowed "
-                "are grids with more steps"
-            )
+            raise folded(self.tableau)
         regular = np.linspace(values[0], values[-1], 2 * _NODES)
         inverse = np.interp(regular, values, places)
         for _ in range(3):

@@ -107,7 +107,6 @@ SAMPLERS = {
     "predictor_corrector": predictor_corrector,
     "churn": churn,
     "churn_in_half_of_the_steps": lambda times: churn(times, np.arange(len(times) - 1) % 2),
-    "no_noise": lambda times: churn(times, 0.0),
     "heun": heun,
 }
 
@@ -145,7 +144,7 @@ def test_on_a_gaussian_it_agrees_with_the_gaussian_engine(name, start):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_on_a_mixture_it_agrees_with_simulation(name):
-    # Kolmogorov and Smirnov's test at a false-alarm rate of 1e-6 for each of seven samplers.
+    # Kolmogorov and Smirnov's test at a false-alarm rate of 1e-6 for each of six samplers.
     times, count = grid(4 if name == "noisy_history" else 8), 200_000
     tableau = SAMPLERS[name](times)
     density = output_density(tableau, MIXTURE, LEVELS[0])

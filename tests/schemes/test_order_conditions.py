@@ -11,16 +11,14 @@ import srkverify as sv
 from srkverify.schemes import DRAWN, SCHEMES
 from srkverify.schemes.order_conditions import order_conditions, weak_order
 
+SAMPLERS = {**SCHEMES, **DRAWN}
 PAIR = sv.GaussianMixture([0.4, 0.6], [[-1.5], [1.5]], 0.25)
 NORMAL = sv.GaussianMixture([1.0], [[0.3]], 0.25)
 FINE = log_snr_grid(16384)
 # Numbers of steps at which the slope is near its limit; EDM's churn is 40/K a step, which must be small.
 CHURNED = {"edm_heun": (1024, 2048), "edm_euler": (1024, 2048)}
-STEPS = CHURNED | {"sa_p1c1": (64, 128), "sa_p2c2": (64, 128)}
-UNMEASURED = {
-    *("srk_third_order", "srk_third_order_fitted", "sa_p3c3"),
-    *("ddim_eta0", "higher_order_2", "higher_order_3"),
-}
+STEPS = CHURNED | {"sa_p1c1": (64, 128), "sa_p2c2": (64, 128), "higher_order_3": (8, 16)}
+UNMEASURED = ("srk_third_order", "srk_third_order_fitted")  # half a minute here, measured in test_third_order.py
 
 
 def window(steps):
@@ -30,20 +28,20 @@ def window(steps):
 
 @cache
 def conditions(name):
-    return order_conditions({**SCHEMES, **DRAWN}[name](FINE), samples=64)
+    return order_conditions(SAMPLERS[name](FINE), samples=64)
 
 
 def slope(target, scheme, steps, grid):
-    results = [sv.kl(target, scheme(grid(count)), absolute=1e-15) for count in steps]
+    tableaus = [scheme(grid(count)) for count in steps]
+    relative = 1e-3 if tableaus[0].memory > 2 else 1e-6
+    results = [sv.kl(target, tableau, absolute=1e-15, relative=relative) for tableau in tableaus]
     assert all(result.error < 1e-2 * result.value for result in results), results
     return np.log2(results[1].value / results[0].value)
 
 
-# Left out: sa_p3c3, whose state has more than three numbers; those of order 3, half a minute here and measured in
-# test_third_order.py; the samplers without noise, which are slow and measured in test_ddim.py and test_higher_order.py.
-@pytest.mark.parametrize("name", [name for name in SCHEMES if name not in UNMEASURED])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in UNMEASURED])
 def test_order_on_a_mixture(name):
-    measured = slope(PAIR, SCHEMES[name], STEPS.get(name, (16, 32)), window)
+    measured = slope(PAIR, SAMPLERS[name], STEPS.get(name, (16, 32)), window)
     assert measured == pytest.approx(-2.0 * conditions(name).order, abs=0.3)
 
 
@@ -59,10 +57,6 @@ def test_order_on_a_gaussian(name):
     [
         ("srk_third_order", 3, 3),
         ("srk_third_order_fitted", 3, 3),
-        ("sa_p3c3", 2, 2),
-        ("ddim_eta0", 1, 1),
-        ("higher_order_2", 2, 2),
-        ("higher_order_3", 3, 3),
         ("randomised_midpoint", 2, 2),
         ("ddram", 2, 2),
     ],
@@ -71,7 +65,7 @@ def test_orders_that_are_measured_elsewhere(name, order, linear):
     assert (conditions(name).order, conditions(name).order_linear) == (order, linear)
 
 
-@pytest.mark.parametrize("name", [*SCHEMES, *DRAWN])
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_no_order_is_decided_on_a_knife_edge(name):
     found = conditions(name)
     assert min(found.margin(), found.margin("linear")) > 1.9
