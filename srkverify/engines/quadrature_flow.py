@@ -26,7 +26,7 @@ from srkverify.tableau import Drawn, Tableau
 
 LIMIT = 1 << 20  # nodes; more means that the sampler is unstable or unresolved
 _DEGREE = 5
-_GAP = 0.1  # between nodes, in the smallest standard deviations before and after a map, at density 1
+_GAP = 0.1  # between nodes before and after a map, in the smallest standard deviations there, at density 1
 _FINEST = 1e-13  # gap between nodes, relative to their range, that is divided no further: less than that is rounding
 _PARTS = 16  # into which a gap is divided at once
 
@@ -63,23 +63,24 @@ def output_density(
     ValueError
         If a map folds the line (φ′ ≤ 0) or needs more than 2^20 nodes, or if members remember evaluations.
     """
-    members = _members(tableau)
-    if len(members) > 1 and tableau.memory > 0:
+    drawn = isinstance(tableau, Drawn)
+    if drawn and tableau.memory > 0:
         raise ValueError(f"tableau: members must remember no evaluation; those of {tableau.name} do")
     # Steps that are drawn are carried out one at a time, those of a single tableau all at once.
-    ends = np.arange(tableau.steps + 1) if len(members) > 1 else np.array([0, tableau.steps])
-    weights = tableau.weights if isinstance(tableau, Drawn) else np.ones(1)
+    ends = np.arange(tableau.steps + 1) if drawn else np.array([0, tableau.steps])
     score = score or Score1D(target)
-    gaps = _GAP / resolution.density * score.smallest(target, tableau.times[ends])
+    fine = 1.0 / score.smallest(target, tableau.times[ends]) + 2.0 * score.ripples(tableau.times[ends])
+    gaps = _GAP / (resolution.density * fine)
     first, truth = end_laws(target, tableau.times, start)
     reach = resolution.reach + 1.5
     law = _Law(*support(*first, reach), lambda points: mixture_log_density(points, *first))
     nodes = 0
     for step, (begin, end) in enumerate(pairwise(ends)):
         images = [
-            _Map(tableau, member, score, range(begin, end)).image(law, *gaps[step : step + 2]) for member in members
+            _Map(tableau, member, score, range(begin, end)).image(law, *gaps[step : step + 2])
+            for member in _members(tableau)
         ]
-        law = _averaged(images, weights, gaps[step + 1], reach)
+        law = _averaged(tableau, images, gaps[step + 1], reach)
         nodes += sum(image.nodes for image in images) * (end - begin)
     low, high = support(*truth, reach)
     low, high = min(low, law.low), max(high, law.high)
@@ -161,13 +162,15 @@ def _divided(places: Array, parts: NDArray[np.int64]) -> Array:
     return np.append(divided, places[-1])
 
 
-def _averaged(laws: list[_Law], weights: Array, gap: float, reach: float) -> _Law:
-    """Return the mixture of laws with ``weights``, to ``reach`` standard deviations from its peak were it Gaussian."""
-    if len(laws) == 1:
+def _averaged(tableau: Tableau | Drawn, laws: list[_Law], gap: float, reach: float) -> _Law:
+    """Return the mixture of what members leave, to ``reach`` standard deviations from its peak were it Gaussian."""
+    if not isinstance(tableau, Drawn):
         return laws[0]
     low, high = min(law.low for law in laws), max(law.high for law in laws)
     points: Array = np.linspace(low, high, int((high - low) / gap) + 2)
-    mixed = logsumexp([law.log_density(points) for law in laws], axis=0, b=weights[:, None])
+    mixed = logsumexp([law.log_density(points) for law in laws], axis=0, b=tableau.weights[:, None])
+    if not np.isfinite(mixed).all():
+        raise unresolved(tableau, LIMIT)
     kept = np.flatnonzero(mixed >= mixed.max() - 0.5 * reach**2)
     return _Law(points[kept[0]], points[kept[-1]], _interpolated(points, mixed))
 

@@ -3,7 +3,9 @@ import pytest
 from scipy import stats
 
 import srkverify as sv
+from srkverify.divergence.exact import error_of_finest
 from srkverify.engines import gaussian
+from srkverify.engines.quadrature import COARSE, LEVELS
 from srkverify.schemes import COMPARED, SCHEMES
 
 MIXTURE = sv.GaussianMixture([0.4, 0.6], [[-1.5], [1.5]], 0.25)
@@ -50,6 +52,28 @@ def test_the_table_of_multistep_schemes(name):
         result = sv.kl(MIXTURE, tableau(name, steps))
         assert result.value == pytest.approx(expected, rel=5e-4)
         assert result.error <= max(1e-10, 1e-6 * result.value)
+
+
+@pytest.mark.parametrize(
+    ("law", "levels", "gain"),
+    [
+        (lambda density: 1e3 * np.exp(-2.0 * np.pi**2 * density**2), COARSE + LEVELS[:2], 0.1),  # Gaussians' aliasing
+        (lambda density: -3.0 * np.exp(-1.2 * np.pi**2 * density**2), COARSE, 0.2),  # slower, and from below
+        (lambda density: density**-6.0, LEVELS, 1.0),  # splines
+    ],
+)
+def test_the_error_of_the_finest_level_covers_it_and_knows_how_fast_a_rule_converges(law, levels, gain):
+    values = [1.0 + law(level.density) for level in levels]
+    for count in range(2, len(levels) + 1):
+        error = error_of_finest(values[:count], levels)
+        assert abs(values[count - 1] - 1.0) <= error
+    second_order = 3.0 * abs(values[-1] - values[-2]) / ((levels[-1].density / levels[-2].density) ** 2 - 1.0)
+    assert error < gain * second_order
+
+
+def test_values_that_approach_no_limit_get_the_larger_error():
+    assert error_of_finest([1.0, 1.1, 1.2], LEVELS) == error_of_finest([1.1, 1.2], LEVELS[1:])
+    assert error_of_finest([1.0, 1.0, 1.2], LEVELS) == error_of_finest([1.0, 1.2], LEVELS[1:])
 
 
 # Claimed order p of KL ~ K^{−p}, on mixtures and on Gaussians.

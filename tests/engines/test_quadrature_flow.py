@@ -144,6 +144,16 @@ def test_refinement_confirms_the_reported_error(scheme):
     assert abs(reported.value - fine) <= reported.error <= 1e-3 * fine
 
 
+def test_waves_on_the_score_are_resolved():
+    # Values of the engine for autoregressions, which inverts the map on a regular grid, to 1e-10.
+    target = sv.GaussianMixture([0.4, 0.6], [[-1.0], [1.2]], [0.2, 0.3])
+    for frequency, steps, expected in ((3.0, 64, 0.0069060575027), (10.0, 16, 0.0733280422450)):
+        score = sv.perturbed.Wavy(target, 0.02, frequency, 0.3)
+        found = sv.kl(target, SCHEMES["ddim_eta0"](grid(steps)), score=score)
+        assert found.value == pytest.approx(expected, rel=1e-9)
+        assert found.error < 1e-9
+
+
 def test_it_takes_samplers_without_any_noise():
     assert covers(SCHEMES["ddim_eta0"](grid(4)))
     assert covers(randomised_midpoint(grid(4)))

@@ -101,7 +101,10 @@ def test_samplers_play_where_their_kl_is_exact():
     assert entry.plays("sa_p3c3", "overlapping")
     assert entry.terms("sa_p3c3", "overlapping").last == 0
     assert entry.terms("sa_p3c3", "anisotropic").last > 256
-    assert entry.terms("srk_third_order_fitted", "separated").first > entry.terms("srk_third_order_fitted", "unequal").first
+    assert (
+        entry.terms("srk_third_order_fitted", "separated").first
+        > entry.terms("srk_third_order_fitted", "unequal").first
+    )
     for drawn in ("ddram", "randomised_midpoint"):
         assert entry.plays(drawn, "overlapping")
         assert not entry.plays(drawn, "product_1000")  # one draw for all coordinates: KL does not add
