@@ -10,7 +10,7 @@ from srkverify.divergence.exact import _density_kl
 from srkverify.engines import gaussian, quadrature, quadrature_memory
 from srkverify.engines.autoregression import autoregression
 from srkverify.engines.mixture1d import Mixture1D
-from srkverify.engines.quadrature import LEVELS
+from srkverify.engines.quadrature import COARSE, LEVELS
 from srkverify.engines.quadrature_chain import output_density
 from srkverify.schemes import SCHEMES
 from srkverify.tableau import Drawn, Row, assemble
@@ -181,10 +181,10 @@ def test_draws_are_averaged():
     assert sv.kl(TARGET, single).value == pytest.approx(sv.kl(TARGET, SCHEMES["srk"](times)).value, rel=1e-6)
 
 
-def _p_value(density, ends):
+def _p_value(density, ends, mass=1e-8):
     step = density.points[1] - density.points[0]
     heights = np.cumsum(density.value) * step - 0.5 * density.value * step
-    assert heights[-1] == pytest.approx(1.0, abs=1e-8)
+    assert heights[-1] == pytest.approx(1.0, abs=mass)
     return stats.kstest(ends, lambda x: np.interp(x, density.points, heights)).pvalue
 
 
@@ -193,6 +193,22 @@ def test_refinement_confirms_it(name):
     tableau = SAMPLERS[name](grid(16))
     coarse, fine = (_density_kl(output_density(tableau, MIXTURE, LEVELS[level]))[0] for level in (0, 2))
     assert coarse == pytest.approx(fine, rel=1e-5)
+
+
+def test_a_memory_of_three_evaluations_needs_four_numbers():
+    # On a Gaussian against the Gaussian engine; on a mixture Kolmogorov and Smirnov's test at a false-alarm rate of 1e-6.
+    times, count = sv.schedules.exponential(2.0, 0.2, 12), 200_000
+    tableau = SCHEMES["sa_p3c3"](times)
+    ((_, draws),) = autoregression(tableau).steps[6]
+    assert len(draws[-1].keep) == 4
+    density = output_density(tableau, SINGLE, COARSE[2])
+    law = gaussian.deviations(tableau, SINGLE.variances, "exact")
+    variance = (0.3 * np.exp(-2.0 * times[-1]) - np.expm1(-2.0 * times[-1])) * (1.0 + law.variance[0])
+    expected = stats.norm.pdf(density.points, (np.exp(-times[-1]) + law.mean[0]) * 0.7, np.sqrt(variance))
+    assert np.abs(density.value - expected).max() < 1e-6 * expected.max()
+    noise = np.random.default_rng(3).standard_normal((tableau.steps, tableau.noise.shape[1], count, 1))
+    ends = simulate(tableau, TARGET, TARGET.sample(count, 5, time=times[0]), noise)[-1][:, 0]
+    assert _p_value(output_density(tableau, MIXTURE, COARSE[1]), ends, mass=1e-5) > 1e-6
 
 
 def test_states_need_as_many_draws_as_the_theory_page_says():
