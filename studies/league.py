@@ -39,7 +39,7 @@ LEVELS = (1e-2, 1e-4, 1e-6, 1e-8)  # nats
 RANKED = 1e-4  # the level that ranks
 RESOLVED = 20.0  # a KL that enters an order, over its numerical error
 _RELATIVE, _RELATIVE_DEAR = 1e-3, 1e-2  # accuracy of a KL; dear with a memory of two evaluations
-_MOST_WORK, _MOST_WORK_DEAR = 5e6, 8e9
+_MOST_WORK = 5e6
 _TOO_MUCH = ("steps:", "tableau:")  # the engines' words for a density that blows up, or is not resolved
 _DEARER = {"multiscale": 2.0, "separated": 5.0}  # than other laws
 
@@ -105,11 +105,10 @@ def solve(cell: Cell) -> list[Row]:
     steps = steps_within(cell.scheme, cell.evaluations)
     tableau = ENTRANTS[cell.scheme](GRIDS[cell.grid](cell.horizon, cell.early_stop, steps))
     found, note = Divergence(inf, 0.0, "none"), ""
-    dear = memory(cell.scheme) > 1
-    relative, most_work = (_RELATIVE_DEAR, _MOST_WORK_DEAR) if dear else (_RELATIVE, _MOST_WORK)
+    relative = _RELATIVE_DEAR if memory(cell.scheme) > 1 else _RELATIVE
     try:
         parts = [
-            block_kl(block, tableau, absolute=1e-13, relative=relative, most_work=most_work)
+            block_kl(block, tableau, absolute=1e-13, relative=relative, most_work=_MOST_WORK)
             for block in reduce(LAWS[cell.law].make())
         ]
         found = Divergence(sum(part.value for part in parts), sum(part.error for part in parts), parts[0].method)

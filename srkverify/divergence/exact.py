@@ -67,8 +67,9 @@ def block_kl(
         A mixture's quadrature is refined until its error is below the larger of ``absolute`` and ``relative``·KL,
         or refinement no longer helps; the error that was reached is reported.
     most_work : float
-        Products (see :class:`~srkverify.engines.quadrature.Density`) that one refinement may take; 1e10 are some ten
-        seconds. Beyond, the value stands with the error that it has.
+        Products (see :class:`~srkverify.engines.quadrature.Density`) that one refinement may take, after the first two
+        or, with a memory of two or more, three resolutions; 1e10 are some ten seconds. Beyond, the value stands with
+        the error that it has.
     score : BlockScore
         What the sampler evaluates (see :func:`srkverify.divergence.score_error.pairs`), if not the block's own score.
     """
@@ -182,7 +183,9 @@ def _refined(
         density = output_density(tableau, mixture, level, start, score)
         return *measure(density), density.work
 
-    levels = COARSE + LEVELS if tableau.memory > 1 and not quadrature_flow.covers(tableau) else LEVELS
+    coarse_first = tableau.memory > 1 and not quadrature_flow.covers(tableau)
+    levels = COARSE + LEVELS if coarse_first else LEVELS
+    tried = 3 if coarse_first else 2  # whatever the work: of coarse levels two are too few for a small KL
     # The first two levels side by side: the engines release the interpreter lock.
     with ThreadPoolExecutor(2) as pool:
         (coarse, _, _), (value, floor, work) = pool.map(at, levels[:2])
@@ -190,7 +193,8 @@ def _refined(
     error = error_of_finest(values, levels)
     for before, level in pairwise(levels[1:]):
         work *= (level.density / before.density) ** (3 + tableau.memory)
-        if error + floor <= max(absolute, relative * value) or error <= floor or work > most_work:
+        too_dear = work > most_work and len(values) >= tried
+        if error + floor <= max(absolute, relative * value) or error <= floor or too_dear:
             break
         try:
             value, floor, work = at(level)
@@ -198,9 +202,7 @@ def _refined(
             break
         values.append(value)
         error = error_of_finest(values, levels)
-    if not np.isfinite(value):
-        return Divergence(np.inf, 0.0, "quadrature")
-    return Divergence(value, error + floor, "quadrature")
+    return Divergence(value, error + floor if np.isfinite(value) else 0.0, "quadrature")
 
 
 def error_of_finest(values: Sequence[float], levels: Sequence[Resolution]) -> float:
