@@ -35,11 +35,10 @@ _TITLES = {
     "mnist_fitted": "MNIST 28×28, 10 components",
     "mnist_empirical": "MNIST 28×28, each of 5000 a component",
 }
-# For samplers that the style has no look for, and one whose colour there is theirs here: what those drawn leave free.
+# For samplers that the style has no look for: what those drawn leave free.
 _LOOKS = {
-    "sa_p2": style.Look("SA-Solver, predictor 2", "#a50f15", "8"),
     "ddim_eta0": style.Look("DDIM, η = 0 (an ODE)", "#8c6d31", "p"),
-    "er_sde_3": style.Look("ER-SDE-Solver-3", "#E69F00", "h"),
+    "er_sde_3": style.Look("ER-SDE-Solver-3", "#a50f15", "8"),
 }
 _CLEAR = 2.0  # errors above zero make a distance that can be drawn
 _HIGHEST = 300.0  # times the floor: beyond, nothing looks like an image

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import product
 from math import inf
 
@@ -110,14 +111,19 @@ def around(case: Case, freedoms: Freedoms, terms: Sequence[str]) -> Local:
     off = at(freedoms)
     moves = [replace(freedoms, **{term: getattr(freedoms, term) + _DIFFERENCE}) for term in terms]
     slopes = np.stack([(at(moved) - off) / _DIFFERENCE for moved in moves], axis=1)
-    enough = _ENOUGH_GAUSSIAN if case.law is None else _ENOUGH_MIXTURE
-    rival = deviation(case, dpmpp_2m_sde(times(case, 0)))
     return Local(
         np.square(off).sum(axis=1),
         np.einsum("njp,np->nj", slopes, off),
         np.einsum("njp,nkp->njk", slopes, slopes),
-        enough * np.square(rival).sum(axis=1),
+        enough(case),
     )
+
+
+@cache
+def enough(case: Case) -> Array:
+    """Return ε KL_2M of each law."""
+    share = _ENOUGH_GAUSSIAN if case.law is None else _ENOUGH_MIXTURE
+    return share * np.square(deviation(case, dpmpp_2m_sde(times(case, 0)))).sum(axis=1)
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ def test_refinement_confirms_it(name):
 
 
 def test_a_memory_of_three_evaluations_needs_four_numbers():
-    # On a Gaussian against the Gaussian engine; on a mixture Kolmogorov and Smirnov's test at a false-alarm rate of 1e-6.
+    # Against the Gaussian engine; and on a mixture Kolmogorov and Smirnov's test at a false-alarm rate of 1e-6.
     times, count = sv.schedules.exponential(2.0, 0.2, 12), 200_000
     tableau = SCHEMES["sa_p3c3"](times)
     ((_, draws),) = autoregression(tableau).steps[6]
