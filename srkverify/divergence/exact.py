@@ -210,15 +210,15 @@ def error_of_finest(values: Sequence[float], levels: Sequence[Resolution]) -> fl
 
     Of two values it is three times their difference, divided as if the rule were of second order: generous, for it is
     spectral. How fast it converges is known if there is a third value, or if grids are so coarse that the aliasing of
-    Gaussians, e^{−2π² density²}, decides. Of the exponent one half is believed, and what is left is the rest of a
-    geometric series, again times three.
+    Gaussians, e^{−2π² density²}, decides. Of the exponent one half is believed, and no ratio below 1/10, for what is
+    left out of deep valleys shrinks apart; the rest of that geometric series, again times three, is the error.
     """
     change = abs(values[-1] - values[-2])
     before, last = levels[len(values) - 2].density, levels[len(values) - 1].density
     second_order = 3.0 * change / ((last / before) ** 2 - 1.0)
     shrinks = 1.0
     if len(values) > 2 and values[-2] != values[-3]:
-        shrinks = float(np.sqrt(change / abs(values[-2] - values[-3])))
+        shrinks = max(0.1, float(np.sqrt(change / abs(values[-2] - values[-3]))))
     elif len(values) == 2 and last < 1.0:
         shrinks = float(np.exp(-(np.pi**2) * (last**2 - before**2)))
     return min(second_order, 3.0 * change * shrinks / (1.0 - shrinks)) if shrinks < 0.5 else second_order
