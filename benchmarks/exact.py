@@ -29,10 +29,10 @@ def seconds(job: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def mixture_job(scheme: str, steps: int) -> Callable[[], object]:
+def mixture_job(scheme: str, steps: int, relative: float | None = None) -> Callable[[], object]:
     """Return one exact KL of the one-dimensional mixture of docs/theory.md, resolution check included."""
     tableau = sv.schemes.SCHEMES[scheme](sv.schedules.exponential(6.0, 0.01, steps))
-    return lambda: sv.kl(MIXTURE, tableau)
+    return lambda: sv.kl(MIXTURE, tableau, relative=relative)
 
 
 def gaussian_job(scheme: str, steps: int, dimension: int) -> Callable[[], object]:
@@ -56,7 +56,7 @@ def main() -> None:
     print("1-D mixture, one KL with its error        seconds    bar")
     ladder = (128, 512) if quick else (128, 512, 2048)
     measured = {}
-    for scheme in ("ddpm", "srk", "srk_third_point", "srk_third_point_1", "dpmpp_2m_sde"):
+    for scheme in ("ddpm", "srk", "srk_third_point", "srk_third_point_1", "dpmpp_2m_sde", "ddim_eta0"):
         for steps in ladder if scheme == "srk" else ladder[:2]:
             measured[scheme, steps] = seconds(mixture_job(scheme, steps), repeats)
             bar = {("srk", 512): "0.2", ("srk", 2048): "1.5"}.get((scheme, steps), "")
@@ -64,6 +64,11 @@ def main() -> None:
     last, before = ladder[-1], ladder[-2]
     growth = np.log(measured["srk", last] / measured["srk", before]) / np.log(last / before)
     print(f"cost of srk grows as K^{growth:.2f} from K = {before} to {last} (bar: 1.5)\n")
+
+    print("The same to 1%, memories of two and three  seconds")
+    for scheme in ("srk_third_order", "sa_p3c3"):
+        print(f"{scheme:<20} K = {32:<6}         {seconds(mixture_job(scheme, 32, relative=1e-2), 1):>10.3f}")
+    print()
 
     dimension, steps = (10**5, 100) if quick else (10**6, 1000)
     print(f"Gaussian, {dimension} eigenvalues, K = {steps}      seconds    bar")

@@ -102,8 +102,9 @@ def noisy(tableau: Tableau, size: Size) -> Tableau:
     """Return the tableau of the sampler that evaluates s + ε η, η ~ N(0, I) drawn afresh in each evaluation.
 
     A score that later steps remember keeps its noise: where ``past_scores`` are used, each evaluation is preceded by
-    one at the point η, whose score nobody uses. The memory is then twice as long, which the exact engine in one
-    dimension refuses and the Gaussian one does not, and ``nfe`` counts these evaluations too.
+    one at the point η, whose score nobody uses. The memory is then twice as long, and ``nfe`` counts these evaluations
+    too. The Gaussian engine takes any; the one in one dimension takes a memory of one that sees no stage noise, in
+    seconds, and refuses what is longer.
 
     Parameters and errors as in :func:`relative`, with ε ≥ 0 for ρ. The result's noises are no functionals of a
     Brownian path.

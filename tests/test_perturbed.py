@@ -9,10 +9,10 @@ import srkverify as sv
 from srkverify import perturbed
 from srkverify.divergence import block_kl
 from srkverify.divergence.exact import _density_kl, output_density
-from srkverify.divergence.reduction import MixtureBlock
+from srkverify.divergence.reduction import MixtureBlock, reduce
 from srkverify.divergence.score_error import mean_squared_error, pairs, squared_error
 from srkverify.engines.mixture1d import Mixture1D
-from srkverify.engines.quadrature import LEVELS
+from srkverify.engines.quadrature import COARSE, LEVELS
 from srkverify.engines.score1d import Score1D
 from srkverify.schemes import COMPARED, SCHEMES
 
@@ -142,11 +142,19 @@ def test_noise_on_a_gaussian_by_hand():
     assert result.value == pytest.approx(2 * 0.5 * (ratio - 1.0 - np.log(ratio)), rel=1e-11)
 
 
-def test_noise_that_is_remembered_is_beyond_the_engine_in_one_dimension():
-    tableau = perturbed.noisy(sv.schemes.dpmpp_2m_sde(TIMES), 0.3)
-    with pytest.raises(ValueError, match="at most 3 numbers from step to step"):
-        sv.kl(TARGET, tableau)
-    assert sv.kl(sv.GaussianMixture([1.0], [[0.5]], 0.3), tableau).value > 0.0
+def test_noise_that_is_remembered_takes_four_numbers_in_one_dimension_or_more():
+    # Kolmogorov and Smirnov's test at a false-alarm rate of 1e-6.
+    tableau, count = perturbed.noisy(sv.schemes.dpmpp_2m_sde(TIMES), 0.3), 200_000
+    density = output_density(tableau, reduce(TARGET)[0].mixture, COARSE[2])
+    noise = np.random.default_rng(3).standard_normal((tableau.steps, tableau.noise.shape[1], count, 1))
+    ends = simulate(tableau, TARGET, TARGET.sample(count, 5, time=TIMES[0]), noise)[-1][:, 0]
+    heights = (np.cumsum(density.value) - 0.5 * density.value) * (density.points[1] - density.points[0])
+    assert stats.kstest(ends, lambda x: np.interp(x, density.points, heights)).pvalue > 1e-6
+    assert sv.kl(TARGET, tableau, relative=1e-2).value > sv.kl(TARGET, sv.schemes.dpmpp_2m_sde(TIMES)).value
+    longer = perturbed.noisy(sv.schemes.srk_third_order(TIMES), 0.3)
+    with pytest.raises(ValueError, match="at most 4 numbers from step to step; srk_third_order_noisy needs that of 5"):
+        sv.kl(TARGET, longer)
+    assert sv.kl(sv.GaussianMixture([1.0], [[0.5]], 0.3), longer).value > 0.0
 
 
 @pytest.mark.parametrize("name", ["ddpm", "srk", "srk_third_point", "srk_third_point_1", "dpmpp_2m_sde"])
