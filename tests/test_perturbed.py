@@ -145,12 +145,11 @@ def test_noise_on_a_gaussian_by_hand():
 def test_noise_that_is_remembered_takes_four_numbers_in_one_dimension_or_more():
     # Kolmogorov and Smirnov's test at a false-alarm rate of 1e-6.
     tableau, count = perturbed.noisy(sv.schemes.dpmpp_2m_sde(TIMES), 0.3), 200_000
-    density = output_density(tableau, reduce(TARGET)[0].mixture, COARSE[2])
+    density = output_density(tableau, reduce(TARGET)[0].mixture, COARSE[1])
     noise = np.random.default_rng(3).standard_normal((tableau.steps, tableau.noise.shape[1], count, 1))
     ends = simulate(tableau, TARGET, TARGET.sample(count, 5, time=TIMES[0]), noise)[-1][:, 0]
     heights = (np.cumsum(density.value) - 0.5 * density.value) * (density.points[1] - density.points[0])
     assert stats.kstest(ends, lambda x: np.interp(x, density.points, heights)).pvalue > 1e-6
-    assert sv.kl(TARGET, tableau, relative=1e-2).value > sv.kl(TARGET, sv.schemes.dpmpp_2m_sde(TIMES)).value
     longer = perturbed.noisy(sv.schemes.srk_third_order(TIMES), 0.3)
     with pytest.raises(ValueError, match="at most 4 numbers from step to step; srk_third_order_noisy needs that of 5"):
         sv.kl(TARGET, longer)
