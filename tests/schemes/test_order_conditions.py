@@ -17,7 +17,7 @@ NORMAL = sv.GaussianMixture([1.0], [[0.3]], 0.25)
 FINE = log_snr_grid(16384)
 # Numbers of steps at which the slope is near its limit; EDM's churn is 40/K a step, which must be small.
 CHURNED = {"edm_heun": (1024, 2048), "edm_euler": (1024, 2048)}
-STEPS = CHURNED | {"sa_p1c1": (64, 128), "sa_p2c2": (64, 128), "higher_order_3": (8, 16)}
+STEPS = CHURNED | {"sa_p1c1": (64, 128), "sa_p2c2": (64, 128), "higher_order_3": (8, 16), "sa_p3c3": (8, 16)}
 UNMEASURED = ("srk_third_order", "srk_third_order_fitted")  # half a minute here, measured in test_third_order.py
 
 

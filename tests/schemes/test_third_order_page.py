@@ -55,7 +55,7 @@ def gaussian_ratios(scheme, rival):
 
 
 def test_kl_on_mixtures():
-    """All but the last column, which takes as long as all others; quadrature to 1%."""
+    """The first two columns, of four that take longer and longer; quadrature to 1%."""
     rows, current = table(PAGE, "| target | sampler |"), None
     assert len(rows) == 12
     for first, sampler, *cells in rows:
@@ -63,7 +63,7 @@ def test_kl_on_mixtures():
         weights, means, variances = next(law for name, law in MIXTURES.items() if current.startswith(name))
         target = sv.GaussianMixture(weights, np.array(means)[:, None], np.array(variances)[:, None])
         scheme = schemes.scheme(NAMES.get(sampler, sampler))
-        for steps, cell in zip((16, 32, 64), cells, strict=False):
+        for steps, cell in zip((16, 32), cells, strict=False):
             found = sv.kl(target, scheme(grid(steps)), absolute=1e-13, relative=1e-2)
             assert_printed(cell, found.value, slack=1e-2)
 
