@@ -57,7 +57,7 @@ def cells(options: Namespace) -> list[Cell]:
     Raises
     ------
     ValueError
-        If the early stop is not before the horizon, or a sampler remembers too much for an exact KL.
+        If the early stop is not before the horizon, or a sampler remembers so much that its exact KL is too dear.
     """
     if options.early_stop >= options.horizon:
         raise ValueError(f"--horizon must be > --early-stop = {options.early_stop:g}; got {options.horizon:g}")
@@ -65,7 +65,7 @@ def cells(options: Namespace) -> list[Cell]:
     for scheme in schemes:
         if memory(scheme) > 2:
             option = "--schemes" if scheme in options.schemes else "--against"
-            raise ValueError(f"{option} must remember at most two evaluations for an exact KL; got {scheme}")
+            raise ValueError(f"{option} must remember at most two evaluations, for more is too dear; got {scheme}")
     return [
         Cell(law, options.seed, grid, scheme, budget, options.horizon, options.early_stop)
         for law in range(options.laws)

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import mpmath as mp
 import numpy as np
+import pytest
+from scipy import stats
 
 
 def simulate(tableau, target, y, noise):
@@ -226,3 +228,11 @@ def mp_rows(name):
         return stages, (e, [mp.mpf(0), sinh2 * mp.exp(advance)], w)
 
     return rows
+
+
+def law_p_value(density, ends, mass=1e-8):
+    """p-value of Kolmogorov and Smirnov's test of ``ends`` (n,) against a density on a grid, whose mass is checked."""
+    step = density.points[1] - density.points[0]
+    heights = np.cumsum(density.value) * step - 0.5 * density.value * step
+    assert heights[-1] == pytest.approx(1.0, abs=mass)
+    return stats.kstest(ends, lambda x: np.interp(x, density.points, heights)).pvalue

@@ -41,7 +41,7 @@ def gaussian_moments(tableau, mean, variance):
     return m, v
 
 
-# Of sa_p3c3 the exact engine would have to carry a density of four numbers.
+# Of sa_p3c3 the exact engine carries a density of four numbers: too many points with so few steps.
 @pytest.mark.parametrize("scheme", [name for name in sv.schemes.SCHEMES if name != "sa_p3c3"])
 def test_law_in_one_dimension_is_the_exact_engines(scheme):
     """Kolmogorov–Smirnov, 200 000 particles, at level 10⁻⁵ for each of some thirty: false alarm one in 3000."""

@@ -90,9 +90,8 @@ class _Run:
 
     def __call__(self, law: Law, edges: tuple[float, float]) -> Line:
         """Density of the output, at least between ``edges``."""
-        weights, means, variances = law
         final = max(self.chain.scores.needs(self.chain.output))  # with this draw the output is known
-        low, density = sampled(weights, means, variances, self.spacing[0], self.reach + 1.5)
+        low, density = sampled(*law, self.spacing[0], self.reach + 1.5)
         cloud = Cloud((0,), low + np.arange(len(density))[None], density * self.spacing[0])
         for ways in self.chain.steps:
             lines: list[Line] = []

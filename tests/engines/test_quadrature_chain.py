@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from reference import simulate
+from reference import law_p_value, simulate
 from scipy import stats
 
 import srkverify as sv
@@ -151,7 +151,7 @@ def test_on_a_mixture_it_agrees_with_simulation(name):
     rng = np.random.default_rng(3)
     noise = rng.standard_normal((tableau.steps, tableau.noise.shape[1], count, 1))
     ends = simulate(tableau, TARGET, TARGET.sample(count, 5, time=times[0]), noise)[-1][:, 0]
-    assert _p_value(density, ends) > 1e-6
+    assert law_p_value(density, ends) > 1e-6
 
 
 def test_draws_are_averaged():
@@ -176,16 +176,9 @@ def test_draws_are_averaged():
                 noise_paths=None,
             )
             states[mine] = simulate(one, TARGET, states[mine], noise[k : k + 1])[-1]
-    assert _p_value(density, states[:, 0]) > 1e-6
+    assert law_p_value(density, states[:, 0]) > 1e-6
     single = Drawn("one", [1.0], (SCHEMES["srk"](times),))
     assert sv.kl(TARGET, single).value == pytest.approx(sv.kl(TARGET, SCHEMES["srk"](times)).value, rel=1e-6)
-
-
-def _p_value(density, ends, mass=1e-8):
-    step = density.points[1] - density.points[0]
-    heights = np.cumsum(density.value) * step - 0.5 * density.value * step
-    assert heights[-1] == pytest.approx(1.0, abs=mass)
-    return stats.kstest(ends, lambda x: np.interp(x, density.points, heights)).pvalue
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "noisy_history"])
@@ -208,7 +201,7 @@ def test_a_memory_of_three_evaluations_needs_four_numbers():
     assert np.abs(density.value - expected).max() < 1e-6 * expected.max()
     noise = np.random.default_rng(3).standard_normal((tableau.steps, tableau.noise.shape[1], count, 1))
     ends = simulate(tableau, TARGET, TARGET.sample(count, 5, time=times[0]), noise)[-1][:, 0]
-    assert _p_value(output_density(tableau, MIXTURE, COARSE[1]), ends, mass=1e-5) > 1e-6
+    assert law_p_value(output_density(tableau, MIXTURE, COARSE[1]), ends, mass=1e-5) > 1e-6
 
 
 def test_states_need_as_many_draws_as_the_theory_page_says():
