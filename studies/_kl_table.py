@@ -49,14 +49,14 @@ class KLTable:
         return Divergence(count * one.value, count * one.error, one.method)
 
 
-def score_evaluations(scheme: str) -> tuple[int, int]:
-    """Return the score evaluations of each step of ``scheme``, and those that a run needs besides."""
-    return evaluations_of(schemes.scheme(scheme))
+def score_evaluations(scheme: str, horizon: float) -> tuple[int, int]:
+    """Return the score evaluations of each step of ``scheme``, and those that a run from ``horizon`` needs besides."""
+    return evaluations_of(schemes.scheme(scheme), horizon)
 
 
-def evaluations_of(make: Callable[..., Tableau | Drawn]) -> tuple[int, int]:
+def evaluations_of(make: Callable[..., Tableau | Drawn], horizon: float) -> tuple[int, int]:
     """Return the same of a sampler that is a function of its times."""
-    two, three = (make(schedules.exponential(2.0, 0.5, steps)).nfe for steps in (2, 3))
+    two, three = (make(schedules.exponential(horizon, 0.25 * horizon, steps)).nfe for steps in (2, 3))
     return three - two, two - 2 * (three - two)
 
 

@@ -166,9 +166,9 @@ def memory(scheme: str) -> int:
 
 
 @lru_cache(maxsize=256)
-def steps_within(scheme: str, evaluations: int) -> int:
-    """Return the most steps that take at most ``evaluations``; 0 if fewer than two do."""
-    each, besides = evaluations_of(_alike(scheme))
+def steps_within(scheme: str, evaluations: int, horizon: float) -> int:
+    """Return the most steps from ``horizon`` that take at most ``evaluations``; 0 if fewer than two do."""
+    each, besides = evaluations_of(_alike(scheme), horizon)
     steps = (evaluations - besides) // each
     return steps if steps >= 2 else 0
 

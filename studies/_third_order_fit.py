@@ -35,7 +35,7 @@ from studies._random_laws import random_law
 SEED = 1
 LAWS = 12
 VARIANCES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)  # of Gaussians with mean ½
-MIXTURE_BUDGETS, GAUSSIAN_BUDGETS = (14, 24), (8, 14, 24, 48)  # score evaluations
+MIXTURE_BUDGETS, GAUSSIAN_BUDGETS = (14, 24), (8, 14, 24, 48)  # score evaluations, one a step
 _ENOUGH_MIXTURE, _ENOUGH_GAUSSIAN = 0.05, 0.3  # ε
 _GAUSSIANS = 0.7  # their part in the mean, mixtures having 1
 _HORIZON, _EARLY_STOP = 6.0, 0.01
@@ -79,9 +79,9 @@ class Local:
     enough: Array
 
 
-def times(case: Case, besides: int) -> Array:
-    """Return the grid of a sampler with one evaluation a step and so many besides."""
-    return GRIDS[case.grid](_HORIZON, _EARLY_STOP, case.evaluations - besides)
+def times(case: Case) -> Array:
+    """Return the grid of a case."""
+    return GRIDS[case.grid](_HORIZON, _EARLY_STOP, case.evaluations)
 
 
 def deviation(case: Case, tableau: Tableau) -> Array:
@@ -106,7 +106,7 @@ def around(case: Case, freedoms: Freedoms, terms: Sequence[str]) -> Local:
     """Return KL around ``freedoms`` as a function of the named terms."""
 
     def at(moved: Freedoms) -> Array:
-        return deviation(case, with_freedoms(times(case, 1), moved))
+        return deviation(case, with_freedoms(times(case), moved))
 
     off = at(freedoms)
     moves = [replace(freedoms, **{term: getattr(freedoms, term) + _DIFFERENCE}) for term in terms]
@@ -123,7 +123,7 @@ def around(case: Case, freedoms: Freedoms, terms: Sequence[str]) -> Local:
 def enough(case: Case) -> Array:
     """Return ε KL_2M of each law."""
     share = _ENOUGH_GAUSSIAN if case.law is None else _ENOUGH_MIXTURE
-    return share * np.square(deviation(case, dpmpp_2m_sde(times(case, 0)))).sum(axis=1)
+    return share * np.square(deviation(case, dpmpp_2m_sde(times(case)))).sum(axis=1)
 
 
 @dataclass(frozen=True)
@@ -207,10 +207,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="N",
         help="steps at most (20), of 45 s on two cores",
     )
-    parser.add_argument("--anew", action="store_true", help="start from srk_third_order's terms, with end = 1")
+    parser.add_argument("--anew", action="store_true", help="start from srk_third_order's terms, with v = 1 - τ_K/τ")
     options = parser.parse_args(argv)
-    start = Freedoms(end=1.0) if options.anew else FITTED
-    print(fit(start, list(asdict(start)), options.most))
+    start = Freedoms(exponent=FITTED.exponent, end=1.0) if options.anew else FITTED
+    print(fit(start, [term for term in asdict(start) if term != "exponent"], options.most))
     return 0
 
 

@@ -113,7 +113,7 @@ def _solved(cell: Cell, dimension: int, table: KLTable) -> list[Row]:
         return evaluated[steps]
 
     label = {"family": cell.family, "scheme": cell.scheme, "dimension": dimension}
-    each, extra = score_evaluations(cell.scheme)
+    each, extra = score_evaluations(cell.scheme, horizon)
     curve: KLCurve | None = None
     rows: list[Row] = []
     for epsilon in cell.epsilons:

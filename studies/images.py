@@ -94,7 +94,9 @@ def cells(options: Namespace) -> list[Cell]:
     """
     if options.early_stop >= options.horizon:
         raise ValueError(f"--horizon must be > --early-stop = {options.early_stop:g}; got {options.horizon:g}")
-    counts = {steps_within(scheme, budget) for scheme in options.schemes for budget in options.evaluations}
+    counts = {
+        steps_within(scheme, budget, options.horizon) for scheme in options.schemes for budget in options.evaluations
+    }
     common = tuple(sorted({FINE} | counts - {0}))
     return [
         Cell(
@@ -111,13 +113,13 @@ def cells(options: Namespace) -> list[Cell]:
         for target in options.data
         for scheme in (EXACT, *options.schemes)
         for budget in ((0,) if scheme == EXACT else sorted(options.evaluations))
-        if scheme == EXACT or steps_within(scheme, budget) > 0
+        if scheme == EXACT or steps_within(scheme, budget, options.horizon) > 0
     ]
 
 
-def steps_within(scheme: str, evaluations: int) -> int:
-    """Return the most steps that take at most ``evaluations``, 0 if none does."""
-    each, besides = score_evaluations(scheme)
+def steps_within(scheme: str, evaluations: int, horizon: float) -> int:
+    """Return the most steps from ``horizon`` that take at most ``evaluations``, 0 if none does."""
+    each, besides = score_evaluations(scheme, horizon)
     return max(0, (evaluations - besides) // each)
 
 
@@ -143,7 +145,7 @@ def solve(cell: Cell) -> list[Row]:
         if not TARGETS[cell.target].shown_only:
             row |= _floors(cell, its, fine)
         return [row | {"images": encoded(its.pixels(fine[:SHOWN]))}]
-    steps = steps_within(cell.scheme, cell.evaluations)
+    steps = steps_within(cell.scheme, cell.evaluations, cell.horizon)
     tableau = SCHEMES[cell.scheme](GRIDS[cell.grid](cell.horizon, cell.early_stop, steps))
     row |= {"steps": steps, "nfe": tableau.nfe}
     try:

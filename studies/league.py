@@ -92,7 +92,7 @@ def _edition(scheme: str) -> str:
 def _wanted(scheme: str, target: str, rung: int, options: Namespace) -> bool:
     if scheme in SCHEDULERS and not edition():
         return False
-    if not plays(scheme, target) or steps_within(scheme, rung) == 0:
+    if not plays(scheme, target) or steps_within(scheme, rung, options.horizon) == 0:
         return False
     found = terms(scheme, TARGETS[target].law)
     if found.slow and target not in options.slow_targets:
@@ -102,7 +102,7 @@ def _wanted(scheme: str, target: str, rung: int, options: Namespace) -> bool:
 
 def solve(cell: Cell) -> list[Row]:
     """Return the row of a cell; where the sampler is unstable or not resolved KL is infinite and a note says so."""
-    steps = steps_within(cell.scheme, cell.evaluations)
+    steps = steps_within(cell.scheme, cell.evaluations, cell.horizon)
     tableau = ENTRANTS[cell.scheme](GRIDS[cell.grid](cell.horizon, cell.early_stop, steps))
     found, note = Divergence(inf, 0.0, "none"), ""
     relative = _RELATIVE_DEAR if memory(cell.scheme) > 1 else _RELATIVE

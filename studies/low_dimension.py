@@ -129,7 +129,7 @@ def solve(cell: Cell) -> list[Row]:
         value, error = (sum(n * getattr(one, name) for n, one in parts) for name in ("value", "error"))
         return Divergence(value, error, "gaussian+quadrature")
 
-    each, besides = score_evaluations(cell.scheme)
+    each, besides = score_evaluations(cell.scheme, cell.horizon)
     label = {"scheme": cell.scheme, "intrinsic": cell.intrinsic, "ambient_variance": cell.ambient_variance}
     sweeps = [("d", cell.rank, d) for d in cell.dimensions] + [("k", k, cell.dimension) for k in cell.ranks]
     rows: list[Row] = []

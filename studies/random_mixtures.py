@@ -72,13 +72,13 @@ def cells(options: Namespace) -> list[Cell]:
         for grid in options.grids
         for budget in sorted(options.evaluations)
         for scheme in schemes
-        if steps_within(scheme, budget) > 0
+        if steps_within(scheme, budget, options.horizon) > 0
     ]
 
 
 def solve(cell: Cell) -> list[Row]:
     """Return the row of a cell; where the sampler is unstable KL is infinite and a note says so."""
-    steps = steps_within(cell.scheme, cell.evaluations)
+    steps = steps_within(cell.scheme, cell.evaluations, cell.horizon)
     tableau = SCHEMES[cell.scheme](GRIDS[cell.grid](cell.horizon, cell.early_stop, steps))
     found, note = Divergence(inf, 0.0, "none"), ""
     try:

@@ -26,11 +26,16 @@ from srkverify.tableau import Row, Tableau, assemble
 
 # A larger κ counts as this one: such steps are beyond all expansions.
 _WIDEST = 0.6
+# With this much noise (t = 4.6) data hardly show, and a first step needs no evaluation at its beginning.
+_BLANK = 1e4
 
 
 @dataclass(frozen=True)
 class Freedoms:
     """What order 3 leaves free: the clock, and terms of higher order in κ, the part by which a step shortens τ + v.
+
+    The last three terms change in the course of the run, with σ² = τ/(1 + τ) at the beginning of a step: near 1 where
+    modes part, 0 where detail appears. To ``own`` then counts ``own_early`` σ² too, and so on.
 
     Attributes
     ----------
@@ -38,10 +43,10 @@ class Freedoms:
     stage : c − p²/h is multiplied by exp(stage κ), p being the place of the own evaluation.
     middle : the place of the guess of M, c/2, by 1 + middle κ.
     moment : the second moment that the places integrate, h²/3, by 1 + moment κ.
-    own : Cov(g, w), by 1 + own κ².
     apart : the part of Var g that is independent of w, by exp(apart κ²).
-    past : b, the weight of the last evaluation, grows by past κ².
-    before : weight of the evaluation before the last in the step, over κ.
+    own, own_early : Cov(g, w), by 1 + own κ².
+    past, past_early : b, the weight of the last evaluation, grows by past κ².
+    before, before_early : weight of the evaluation before the last in the step, over κ.
     """
 
     scale: float = 1.0
@@ -50,29 +55,35 @@ class Freedoms:
     stage: float = 0.0
     middle: float = 0.0
     moment: float = 0.0
-    own: float = 0.0
     apart: float = 0.0
+    own: float = 0.0
+    own_early: float = 0.0
     past: float = 0.0
+    past_early: float = 0.0
     before: float = 0.0
+    before_early: float = 0.0
 
 
 # Found by studies/_third_order_fit.py, and rounded.
 FITTED = Freedoms(
-    scale=0.055,
-    exponent=0.22,
-    end=1.33,
-    stage=-0.19,
-    middle=-1.77,
-    moment=-0.37,
-    own=0.20,
-    apart=-2.2,
-    past=0.17,
-    before=0.11,
+    scale=0.0338,
+    exponent=0.0,
+    end=1.42,
+    stage=0.445,
+    middle=-1.93,
+    moment=-0.434,
+    apart=-2.93,
+    own=-0.044,
+    own_early=0.946,
+    past=0.0069,
+    past_early=0.721,
+    before=0.131,
+    before_early=-0.366,
 )
 
 
-def srk_third_order(times: ArrayLike, reference: float = 2.0) -> Tableau:
-    """SRK of weak order 3 with a memory of two evaluations; one evaluation a step, two in the first.
+def srk_third_order(times: ArrayLike, reference: float = 2.0, evaluate_start: bool | None = None) -> Tableau:
+    """SRK of weak order 3 with a memory of two evaluations; one evaluation a step.
 
     KL ~ K⁻⁶ on Gaussians and on mixtures. A clock belongs to a variance: it makes steps without error if the data have
     it. Each step takes the clock of σ^reference, σ² = 1 − e^{−2t} being the variance of the noise at its beginning, for
@@ -84,6 +95,9 @@ def srk_third_order(times: ArrayLike, reference: float = 2.0) -> Tableau:
     reference : float
         Exponent ≥ 0. 0 is the clock of unit variance; the larger, the nearer to the clock of variance 0, which is best
         for data of low dimension.
+    evaluate_start : bool, optional
+        Whether the first step evaluates the score at its beginning too, as order 3 asks. If not given: unless the run
+        begins with noise of variance e^{2t} − 1 ≥ 10⁴, where this changes next to nothing (docs/third_order.md).
 
     Raises
     ------
@@ -96,10 +110,10 @@ def srk_third_order(times: ArrayLike, reference: float = 2.0) -> Tableau:
     """
     exponent = _check.number("reference", reference, at_least=0.0)
     name = "srk_third_order" if exponent == 2.0 else f"srk_third_order_{exponent:g}"
-    return with_freedoms(times, Freedoms(exponent=exponent), name)
+    return with_freedoms(times, Freedoms(exponent=exponent), name, evaluate_start)
 
 
-def srk_third_order_fitted(times: ArrayLike) -> Tableau:
+def srk_third_order_fitted(times: ArrayLike, evaluate_start: bool | None = None) -> Tableau:
     """SRK of weak order 3 whose free terms were fitted: :func:`srk_third_order` with a smaller error constant.
 
     The numbers, the same for all targets, grids and steps, make KL small on random mixtures on a line and on Gaussians
@@ -108,6 +122,8 @@ def srk_third_order_fitted(times: ArrayLike) -> Tableau:
     Parameters
     ----------
     times : (K+1,) decreasing forward times.
+    evaluate_start : bool, optional
+        As in :func:`srk_third_order`.
 
     Raises
     ------
@@ -118,10 +134,15 @@ def srk_third_order_fitted(times: ArrayLike) -> Tableau:
     -----
     Not published elsewhere. What was fitted, and how it does on targets that it was not fitted to: docs/third_order.md.
     """
-    return with_freedoms(times, FITTED, "srk_third_order_fitted")
+    return with_freedoms(times, FITTED, "srk_third_order_fitted", evaluate_start)
 
 
-def with_freedoms(times: ArrayLike, freedoms: Freedoms, name: str = "srk_third_order_free") -> Tableau:
+def with_freedoms(
+    times: ArrayLike,
+    freedoms: Freedoms,
+    name: str = "srk_third_order_free",
+    evaluate_start: bool | None = None,
+) -> Tableau:
     """Return the scheme of weak order 3 with chosen free terms.
 
     Raises
@@ -133,11 +154,12 @@ def with_freedoms(times: ArrayLike, freedoms: Freedoms, name: str = "srk_third_o
     # e^t x has the variance of the data and τ of noise.
     noise = np.expm1(2.0 * grid)
     spans = np.exp(2.0 * grid[1:]) * np.expm1(2.0 * (grid[:-1] - grid[1:]))
-    part = noise[:-1] / (1.0 + noise[:-1])
     left = np.cumsum(spans[::-1])[::-1] / noise[:-1]  # 1 − τ_K/τ
-    variances = freedoms.scale * part ** (0.5 * freedoms.exponent) * left**freedoms.end
+    share = _share(noise[:-1])
+    variances = freedoms.scale * share ** (0.5 * freedoms.exponent) * left**freedoms.end
     clocks = _Clocks(noise, spans, variances)
-    return _tableau(name, grid, clocks, _plan(clocks, freedoms))
+    starts = noise[0] < _BLANK if evaluate_start is None else bool(evaluate_start)
+    return _tableau(name, grid, clocks, _plan(clocks, freedoms, starts), starts)
 
 
 @dataclass(frozen=True)
@@ -190,9 +212,9 @@ class _Plan:
     guess: Array
 
 
-def _plan(clocks: _Clocks, freedoms: Freedoms) -> _Plan:
-    """Return the steps' parameters, from the conditions of docs/third_order.md."""
-    steps, lengths = len(clocks.spans), clocks.lengths
+def _plan(clocks: _Clocks, freedoms: Freedoms, starts: bool) -> _Plan:
+    """Return the steps' parameters, from the conditions of docs/third_order.md; ``starts`` as ``evaluate_start``."""
+    steps, lengths, share = len(clocks.spans), clocks.lengths, _share(clocks.noise[:-1])
     kappa = np.minimum(clocks.spans / clocks.widths, _WIDEST)
     own, past, before, back, stage, apart, guess = (np.zeros(steps) for _ in range(7))
     further = np.zeros(steps)  # from the evaluation before the last, as ``back`` from the last
@@ -202,8 +224,11 @@ def _plan(clocks: _Clocks, freedoms: Freedoms) -> _Plan:
         if k > 0:
             further[k] = clocks.behind(k, gaps[k - 1] + clocks.spans[k - 1])
         if k > 1:
-            before[k] = freedoms.before * kappa[k]
-        own[k], past[k] = _places(h, back[k], further[k], before[k], 1.0 + freedoms.moment * kappa[k])
+            before[k] = (freedoms.before + freedoms.before_early * share[k]) * kappa[k]
+        if k > 0 or starts:
+            own[k], past[k] = _places(h, back[k], further[k], before[k], 1.0 + freedoms.moment * kappa[k])
+        else:
+            own[k] = 0.5 * h
         if k + 1 < steps:
             gaps[k + 1] = clocks.spans[k] - clocks.ahead(k, own[k])
     for k, h in enumerate(lengths):
@@ -213,19 +238,24 @@ def _plan(clocks: _Clocks, freedoms: Freedoms) -> _Plan:
             shift -= past[k + 1] * lengths[k + 1] * (h - own[k]) / h**2
         apart[k] = h * _apart(own[k] / h, weight, shift) * np.exp(freedoms.stage * kappa[k])
         stage[k] = own[k] ** 2 / h + apart[k]
-        if k > 0:
+        if k > 1 or (k == 1 and starts):
             middle = 0.5 * stage[k] * (1.0 + freedoms.middle * kappa[k])
             guess[k] = (middle + back[k]) / (further[k] - back[k])
 
     later = kappa * (np.arange(steps) > 0)
     return _Plan(
         stage=stage,
-        own=own * (1.0 + freedoms.own * later**2),
+        own=own * (1.0 + (freedoms.own + freedoms.own_early * share) * later**2),
         apart=apart * np.exp(freedoms.apart * later**2),
-        past=past + freedoms.past * later**2,
+        past=past + (freedoms.past + freedoms.past_early * share) * later**2,
         before=before,
         guess=guess,
     )
+
+
+def _share(noise: Array) -> Array:
+    """Return σ², the noise's share in the variance where data have variance 1, for τ = ``noise``."""
+    return noise / (1.0 + noise)
 
 
 def _places(h: float, last: float, previous: float, before: float, moment: float) -> tuple[float, float]:
@@ -255,7 +285,7 @@ def _apart(place: float, weight: float, shift: float) -> float:
     return -2.0 * constant / (linear + np.sqrt(linear**2 - 4.0 * constant))
 
 
-def _tableau(name: str, grid: Array, clocks: _Clocks, plan: _Plan) -> Tableau:
+def _tableau(name: str, grid: Array, clocks: _Clocks, plan: _Plan, starts: bool) -> Tableau:
     """Write z = e^t x/(τ + v) and M = e^t x + (τ + v) e^{−t} s in states and scores."""
     lengths, widths, variances = clocks.lengths, clocks.widths, clocks.variances
     falls = np.array([clocks.ahead(k, c) for k, c in enumerate(plan.stage)])
@@ -273,9 +303,9 @@ def _tableau(name: str, grid: Array, clocks: _Clocks, plan: _Plan) -> Tableau:
     root = np.sqrt(lengths)
     noise = np.stack([plan.own / root, np.sqrt(plan.apart)])
 
-    # In the first step the evaluation at its beginning takes the place of those of earlier steps.
+    # In the first step an evaluation at its beginning takes the place of those of earlier steps, or nothing does.
     first = np.arange(len(lengths)) == 0
-    once, later = np.where(first, 1.0, 0.0), np.where(first, 0.0, 1.0)
+    once, later = np.where(first, float(starts), 0.0), np.where(first, 0.0, 1.0)
     kept = np.stack([plan.stage * (1.0 + plan.guess) * latest, -plan.stage * plan.guess * before]) * later  # z of U
     begun = plan.stage * start * once
     to_stage = to_z + begun[0]
@@ -285,18 +315,20 @@ def _tableau(name: str, grid: Array, clocks: _Clocks, plan: _Plan) -> Tableau:
     again = lengths * plan.past * once
     stage = Row(
         state=to_stage * of_stage,
-        scores=[begun[1] * of_stage],
+        scores=[begun[1] * of_stage] if starts else [],
         noise=list(noise * of_stage),
         past_points=list(kept[:, 0] * of_stage),
         past_scores=list(kept[:, 1] * of_stage),
         time=stage_times,
     )
+    evaluated = new * own[1] * of_end
     past = kept * through + np.stack([old[0] * latest, old[1] * before])
     output = Row(
         state=(to_z + again * start[0] + through * to_stage) * of_end,
-        scores=[(again * start[1] + through * begun[1]) * of_end, new * own[1] * of_end],
+        scores=[(again * start[1] + through * begun[1]) * of_end, evaluated] if starts else [evaluated],
         noise=[(root + through * noise[0]) * of_end, through * noise[1] * of_end],
         past_points=list(past[:, 0] * of_end),
         past_scores=list(past[:, 1] * of_end),
     )
-    return assemble(name, grid, [Row(state=1.0, time=grid[:-1], evaluated=first), stage], output)
+    beginning = Row(state=1.0, time=grid[:-1], evaluated=first)
+    return assemble(name, grid, [beginning, stage] if starts else [stage], output)

@@ -21,7 +21,7 @@ def test_parameters_of_equal_steps():
     """Solved by hand in docs/third_order.md: b = ½ − 1/√6, the own place 1 − 1/√6, c = ½ and γ = ¼ + 1/√6."""
     noise = 1.0 / np.linspace(0.4, 0.7, 31) - 1.0
     clocks = third_order._Clocks(noise, -np.diff(noise), np.ones(30))
-    plan, h, root = third_order._plan(clocks, Freedoms()), clocks.lengths[15], 1.0 / np.sqrt(6.0)
+    plan, h, root = third_order._plan(clocks, Freedoms(), True), clocks.lengths[15], 1.0 / np.sqrt(6.0)
     assert h == pytest.approx(0.01, rel=1e-12)
     found = plan.own[15] / h, plan.past[15], plan.stage[15] / h, plan.guess[15]
     np.testing.assert_allclose(found, (1.0 - root, 0.5 - root, 0.5, 0.25 + root), rtol=1e-9)
@@ -87,6 +87,18 @@ def test_steps_that_grow_without_measure(scheme):
     times = np.array([3.0, 2.9999, 2.0, 1.9999, 0.5])
     tableau = scheme(times)
     assert sv.kl(sv.GaussianMixture([1.0], [[0.0]], 0.8), tableau).value < 0.1
+
+
+@pytest.mark.parametrize("scheme", [srk_third_order, srk_third_order_fitted])
+def test_a_start_in_noise_needs_no_evaluation(scheme):
+    """From T = 6 on; from T = 2 it is made unless told otherwise, and KL shows it."""
+    for horizon, own, most in ((6.0, 0, 1e-4), (2.0, 1, np.inf)):
+        times = sv.schedules.exponential(horizon, 0.01, 10)
+        tableaus = scheme(times), scheme(times, evaluate_start=True), scheme(times, evaluate_start=False)
+        assert [tableau.nfe for tableau in tableaus] == [10 + own, 11, 10]
+        with_start, without = (sv.kl(PAIR, each, relative=1e-5).value for each in tableaus[1:])
+        assert abs(without / with_start - 1.0) < most
+    assert abs(without / with_start - 1.0) > 0.01
 
 
 @pytest.mark.parametrize("value", [-1.0, np.nan])

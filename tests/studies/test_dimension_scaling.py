@@ -276,10 +276,17 @@ def test_a_sampler_that_blows_up_has_infinite_kl():
 
 
 @pytest.mark.parametrize(
-    ("scheme", "expected"), [("ddpm", (1, 0)), ("srk_third_point", (2, 0)), ("srk_third_point_1", (1, 1))]
+    ("scheme", "horizon", "expected"),
+    [
+        ("ddpm", 6.0, (1, 0)),
+        ("srk_third_point", 6.0, (2, 0)),
+        ("srk_third_point_1", 6.0, (1, 1)),
+        ("srk_third_order", 6.0, (1, 0)),
+        ("srk_third_order", 2.0, (1, 1)),
+    ],
 )
-def test_score_evaluations_are_read_off_the_tableau(scheme, expected):
-    assert score_evaluations(scheme) == expected
+def test_score_evaluations_are_read_off_the_tableau(scheme, horizon, expected):
+    assert score_evaluations(scheme, horizon) == expected
 
 
 def synthetic(a, b, family="product_mixture", scheme="srk"):

@@ -94,11 +94,12 @@ def test_the_same_path_in_every_run():
         assert np.abs(times[:, None] / np.array(path) - 1.0).min(axis=1).max() < 1e-9
 
 
+@pytest.mark.parametrize("horizon", [2.0, 5.0])
 @pytest.mark.parametrize("scheme", images.DEFAULT_SCHEMES)
-def test_budgets_are_kept_and_used(scheme):
+def test_budgets_are_kept_and_used(scheme, horizon):
     for budget in (1, 2, 3, 5, 10, 50, 201):
-        steps = images.steps_within(scheme, budget)
-        spent = [sv.schemes.SCHEMES[scheme](sv.schedules.uniform(2.0, 0.5, k)).nfe for k in (steps, steps + 1) if k]
+        steps = images.steps_within(scheme, budget, horizon)
+        spent = [sv.schemes.SCHEMES[scheme](sv.schedules.uniform(horizon, 0.5, k)).nfe for k in (steps, steps + 1) if k]
         assert spent[-1] > budget
         assert steps == 0 or spent[0] <= budget
 

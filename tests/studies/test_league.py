@@ -88,11 +88,11 @@ def test_a_budget_is_spent_and_never_exceeded():
         if scheme in theirs.SCHEDULERS and not theirs.edition():
             continue
         for budget in (8, 32, 128):
-            steps = entry.steps_within(scheme, budget)
+            steps = entry.steps_within(scheme, budget, 6.0)
             if steps:
                 spent, more = (make(sv.schedules.exponential(6.0, 0.01, k)).nfe for k in (steps, steps + 1))
                 assert spent <= budget < more, scheme
-    assert entry.steps_within("higher_order_3", 8) == 0
+    assert entry.steps_within("higher_order_3", 8, 6.0) == 0
 
 
 def test_samplers_play_where_their_kl_is_exact():

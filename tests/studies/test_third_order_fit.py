@@ -9,11 +9,11 @@ from studies._random_laws import random_law
 
 def test_squares_of_the_deviation_add_up_to_kl():
     case = fit.Case(3, "exponential", 24)
-    tableau = with_freedoms(fit.times(case, 1), FITTED)
+    tableau = with_freedoms(fit.times(case), FITTED)
     expected = sv.kl(random_law(3, fit.SEED), tableau, relative=1e-3).value
     assert np.square(fit.deviation(case, tableau)).sum() == pytest.approx(expected, rel=0.03)
     case = fit.Case(None, "log_snr", 48)
-    tableau = with_freedoms(fit.times(case, 1), FITTED)
+    tableau = with_freedoms(fit.times(case), FITTED)
     squares = np.square(fit.deviation(case, tableau)).sum(axis=1)
     expected = [sv.kl(sv.GaussianMixture([1.0], [[0.5]], value), tableau).value for value in fit.VARIANCES]
     np.testing.assert_allclose(squares, expected, rtol=0.03)
