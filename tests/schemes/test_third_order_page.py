@@ -85,7 +85,7 @@ def test_kl_of_the_fitted_one_on_gaussians():
     for name, *cells in rows:
         kind = "log_snr" if name.startswith("uniform") else kind
         evaluations = int(re.search(r"\d+", name.replace("log-SNR", ""))[0])
-        own = schemes.srk_third_order_fitted(grid(evaluations - 1, kind))
+        own = schemes.srk_third_order_fitted(grid(evaluations, kind))
         for cell, value in zip(cells, gaussian_ratios(own, schemes.dpmpp_2m_sde(grid(evaluations, kind))), strict=True):
             assert_printed(cell, value)
 
