@@ -4,13 +4,12 @@ import pytest
 import srkverify as sv
 from srkverify.schemes.third_order import FITTED, with_freedoms
 from studies import _third_order_fit as fit
-from studies._random_laws import random_law
 
 
 def test_squares_of_the_deviation_add_up_to_kl():
     case = fit.Case(3, "exponential", 24)
     tableau = with_freedoms(fit.times(case), FITTED)
-    expected = sv.kl(random_law(3, fit.SEED), tableau, relative=1e-3).value
+    expected = sv.kl(fit.mixture(3), tableau, relative=1e-3).value
     assert np.square(fit.deviation(case, tableau)).sum() == pytest.approx(expected, rel=0.03)
     case = fit.Case(None, "log_snr", 48)
     tableau = with_freedoms(fit.times(case), FITTED)
