@@ -1,4 +1,4 @@
-"""How the free terms of srk_third_order_fitted were found: ``python -m studies._third_order_fit --anew``, 7 min.
+"""How the free terms of srk_third_order_fitted were found: ``python -m studies._third_order_fit``.
 
 What a sampler's output density p is off by, (p − q)/√(2q), is nearly linear in the free terms, and its square
 integrates to KL. So Gauss–Newton steps with a Levenberg–Marquardt damping minimise the mean of log(KL + ε KL_2M) over
@@ -214,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=_command.integer("steps", 1, 1000),
         default=20,
         metavar="N",
-        help="steps at most (20), of a minute on two cores",
+        help="steps at most (20), of 100 s on two cores",
     )
     parser.add_argument("--anew", action="store_true", help="start from srk_third_order's terms, with v = 1 - τ_K/τ")
     options = parser.parse_args(argv)
