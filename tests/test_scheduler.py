@@ -104,6 +104,15 @@ def test_schemes_are_found_by_what_they_evaluate_first():
     assert "edm_heun" not in available()  # raises the noise level before it evaluates
 
 
+@pytest.mark.parametrize("name", available())
+def test_every_scheme_runs_from_the_last_training_step(name):
+    """There is so much noise that a scheme may do without an evaluation, but not without that at the state."""
+    new = SRKScheduler(scheme=name, timestep_spacing="trailing")
+    new.set_timesteps(10)
+    assert new.tableau.times[0] > 4.7
+    assert float(new.timesteps[0]) == 999.0
+
+
 def test_only_the_first_evaluation_differs_from_the_scheme():
     for name in available():
         mine = made(name).tableau

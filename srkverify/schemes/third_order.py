@@ -26,7 +26,7 @@ from srkverify.tableau import Row, Tableau, assemble
 
 # A larger κ counts as this one: such steps are beyond all expansions.
 _WIDEST = 0.6
-# With this much noise (t = 4.6) data hardly show, and a first step needs no evaluation at its beginning.
+# With this much noise (t = 4.6) data hardly show, and a first step needs no evaluation but that at its beginning.
 _BLANK = 1e4
 
 
@@ -82,7 +82,7 @@ FITTED = Freedoms(
 )
 
 
-def srk_third_order(times: ArrayLike, reference: float = 2.0, evaluate_start: bool | None = None) -> Tableau:
+def srk_third_order(times: ArrayLike, reference: float = 2.0, evaluate_twice: bool | None = None) -> Tableau:
     """SRK of weak order 3 with a memory of two evaluations; one evaluation a step.
 
     KL ~ K⁻⁶ on Gaussians and on mixtures. A clock belongs to a variance: it makes steps without error if the data have
@@ -95,9 +95,9 @@ def srk_third_order(times: ArrayLike, reference: float = 2.0, evaluate_start: bo
     reference : float
         Exponent ≥ 0. 0 is the clock of unit variance; the larger, the nearer to the clock of variance 0, which is best
         for data of low dimension.
-    evaluate_start : bool, optional
-        Whether the first step evaluates the score at its beginning too, as order 3 asks. If not given: unless the run
-        begins with noise of variance e^{2t} − 1 ≥ 10⁴, where this changes next to nothing (docs/third_order.md).
+    evaluate_twice : bool, optional
+        Whether the first step has an evaluation besides that at its beginning, as order 3 asks. If not given: unless
+        the run begins with noise of variance e^{2t} − 1 ≥ 10⁴, where it changes next to nothing (docs/third_order.md).
 
     Raises
     ------
@@ -110,10 +110,10 @@ def srk_third_order(times: ArrayLike, reference: float = 2.0, evaluate_start: bo
     """
     exponent = _check.number("reference", reference, at_least=0.0)
     name = "srk_third_order" if exponent == 2.0 else f"srk_third_order_{exponent:g}"
-    return with_freedoms(times, Freedoms(exponent=exponent), name, evaluate_start)
+    return with_freedoms(times, Freedoms(exponent=exponent), name, evaluate_twice)
 
 
-def srk_third_order_fitted(times: ArrayLike, evaluate_start: bool | None = None) -> Tableau:
+def srk_third_order_fitted(times: ArrayLike, evaluate_twice: bool | None = None) -> Tableau:
     """SRK of weak order 3 whose free terms were fitted: :func:`srk_third_order` with a smaller error constant.
 
     The numbers, the same for all targets, grids and steps, make KL small on random mixtures and pairs of equal modes
@@ -122,7 +122,7 @@ def srk_third_order_fitted(times: ArrayLike, evaluate_start: bool | None = None)
     Parameters
     ----------
     times : (K+1,) decreasing forward times.
-    evaluate_start : bool, optional
+    evaluate_twice : bool, optional
         As in :func:`srk_third_order`.
 
     Raises
@@ -134,14 +134,14 @@ def srk_third_order_fitted(times: ArrayLike, evaluate_start: bool | None = None)
     -----
     Not published elsewhere. What was fitted, and how it does on targets that it was not fitted to: docs/third_order.md.
     """
-    return with_freedoms(times, FITTED, "srk_third_order_fitted", evaluate_start)
+    return with_freedoms(times, FITTED, "srk_third_order_fitted", evaluate_twice)
 
 
 def with_freedoms(
     times: ArrayLike,
     freedoms: Freedoms,
     name: str = "srk_third_order_free",
-    evaluate_start: bool | None = None,
+    evaluate_twice: bool | None = None,
 ) -> Tableau:
     """Return the scheme of weak order 3 with chosen free terms.
 
@@ -158,8 +158,8 @@ def with_freedoms(
     share = _share(noise[:-1])
     variances = freedoms.scale * share ** (0.5 * freedoms.exponent) * left**freedoms.end
     clocks = _Clocks(noise, spans, variances)
-    starts = noise[0] < _BLANK if evaluate_start is None else bool(evaluate_start)
-    return _tableau(name, grid, clocks, _plan(clocks, freedoms, starts), starts)
+    twice = noise[0] < _BLANK if evaluate_twice is None else bool(evaluate_twice)
+    return _tableau(name, grid, clocks, _plan(clocks, freedoms, twice))
 
 
 @dataclass(frozen=True)
@@ -212,8 +212,8 @@ class _Plan:
     guess: Array
 
 
-def _plan(clocks: _Clocks, freedoms: Freedoms, starts: bool) -> _Plan:
-    """Return the steps' parameters, from the conditions of docs/third_order.md; ``starts`` as ``evaluate_start``."""
+def _plan(clocks: _Clocks, freedoms: Freedoms, twice: bool) -> _Plan:
+    """Return the steps' parameters, from the conditions of docs/third_order.md; ``twice`` as ``evaluate_twice``."""
     steps, lengths, share = len(clocks.spans), clocks.lengths, _share(clocks.noise[:-1])
     kappa = np.minimum(clocks.spans / clocks.widths, _WIDEST)
     own, past, before, back, stage, apart, guess = (np.zeros(steps) for _ in range(7))
@@ -225,20 +225,22 @@ def _plan(clocks: _Clocks, freedoms: Freedoms, starts: bool) -> _Plan:
             further[k] = clocks.behind(k, gaps[k - 1] + clocks.spans[k - 1])
         if k > 1:
             before[k] = (freedoms.before + freedoms.before_early * share[k]) * kappa[k]
-        if k > 0 or starts:
+        if k > 0 or twice:
             own[k], past[k] = _places(h, back[k], further[k], before[k], 1.0 + freedoms.moment * kappa[k])
         else:
-            own[k] = 0.5 * h
+            past[k] = 1.0  # all weight is that of the evaluation at the beginning
         if k + 1 < steps:
             gaps[k + 1] = clocks.spans[k] - clocks.ahead(k, own[k])
     for k, h in enumerate(lengths):
+        if past[k] == 1.0:
+            continue
         weight, shift = 1.0 - past[k], past[k] * back[k] / h  # of the own evaluation in this step and in the next
         if k + 1 < steps:
             weight += past[k + 1] * lengths[k + 1] / h
             shift -= past[k + 1] * lengths[k + 1] * (h - own[k]) / h**2
         apart[k] = h * _apart(own[k] / h, weight, shift) * np.exp(freedoms.stage * kappa[k])
         stage[k] = own[k] ** 2 / h + apart[k]
-        if k > 1 or (k == 1 and starts):
+        if k > 1 or (k == 1 and twice):
             middle = 0.5 * stage[k] * (1.0 + freedoms.middle * kappa[k])
             guess[k] = (middle + back[k]) / (further[k] - back[k])
 
@@ -285,7 +287,7 @@ def _apart(place: float, weight: float, shift: float) -> float:
     return -2.0 * constant / (linear + np.sqrt(linear**2 - 4.0 * constant))
 
 
-def _tableau(name: str, grid: Array, clocks: _Clocks, plan: _Plan, starts: bool) -> Tableau:
+def _tableau(name: str, grid: Array, clocks: _Clocks, plan: _Plan) -> Tableau:
     """Write z = e^t x/(τ + v) and M = e^t x + (τ + v) e^{−t} s in states and scores."""
     lengths, widths, variances = clocks.lengths, clocks.widths, clocks.variances
     falls = np.array([clocks.ahead(k, c) for k, c in enumerate(plan.stage)])
@@ -303,9 +305,9 @@ def _tableau(name: str, grid: Array, clocks: _Clocks, plan: _Plan, starts: bool)
     root = np.sqrt(lengths)
     noise = np.stack([plan.own / root, np.sqrt(plan.apart)])
 
-    # In the first step an evaluation at its beginning takes the place of those of earlier steps, or nothing does.
+    # In the first step the evaluation at its beginning takes the place of those of earlier steps.
     first = np.arange(len(lengths)) == 0
-    once, later = np.where(first, float(starts), 0.0), np.where(first, 0.0, 1.0)
+    once, later = np.where(first, 1.0, 0.0), np.where(first, 0.0, 1.0)
     kept = np.stack([plan.stage * (1.0 + plan.guess) * latest, -plan.stage * plan.guess * before]) * later  # z of U
     begun = plan.stage * start * once
     to_stage = to_z + begun[0]
@@ -315,20 +317,19 @@ def _tableau(name: str, grid: Array, clocks: _Clocks, plan: _Plan, starts: bool)
     again = lengths * plan.past * once
     stage = Row(
         state=to_stage * of_stage,
-        scores=[begun[1] * of_stage] if starts else [],
+        scores=[begun[1] * of_stage],
         noise=list(noise * of_stage),
         past_points=list(kept[:, 0] * of_stage),
         past_scores=list(kept[:, 1] * of_stage),
         time=stage_times,
+        evaluated=new != 0.0,
     )
-    evaluated = new * own[1] * of_end
     past = kept * through + np.stack([old[0] * latest, old[1] * before])
     output = Row(
         state=(to_z + again * start[0] + through * to_stage) * of_end,
-        scores=[(again * start[1] + through * begun[1]) * of_end, evaluated] if starts else [evaluated],
+        scores=[(again * start[1] + through * begun[1]) * of_end, new * own[1] * of_end],
         noise=[(root + through * noise[0]) * of_end, through * noise[1] * of_end],
         past_points=list(past[:, 0] * of_end),
         past_scores=list(past[:, 1] * of_end),
     )
-    beginning = Row(state=1.0, time=grid[:-1], evaluated=first)
-    return assemble(name, grid, [beginning, stage] if starts else [stage], output)
+    return assemble(name, grid, [Row(state=1.0, time=grid[:-1], evaluated=first), stage], output)
