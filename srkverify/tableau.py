@@ -14,7 +14,8 @@ Engines read nothing else; no engine knows a scheme by name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -184,6 +185,24 @@ class Tableau:
             return np.full(index.shape, np.nan)
         return np.where(index >= 0, times[np.maximum(index, 0)], np.nan)
 
+    def first(self, steps: int) -> Tableau:
+        """Return the tableau of the first ``steps`` steps, whose output is the state after them.
+
+        Its KL is that of the state against q at the time reached: where in a run an error arises, and what later steps
+        forget of it.
+
+        Raises
+        ------
+        ValueError
+            If ``steps`` is not an integer from 1 to K.
+        """
+        count = _check.integer("steps", steps, at_least=1, below=self.steps + 1)
+        given: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in given.items():
+            if isinstance(value, np.ndarray):
+                given[name] = value[: count + 1 if name == "times" else count]
+        return Tableau(**given)
+
     def without_stage_noise(self) -> Tableau:
         """Return the tableau whose stages see no noise, everything else unchanged: the scheme "with g ≡ 0"."""
         return replace(self, name=f"{self.name}_without_stage_noise", stage_noise=np.zeros_like(self.stage_noise))
@@ -245,6 +264,10 @@ class Drawn:
     def nfe(self) -> int:
         """Number of score evaluations of a whole run, the largest of the members'."""
         return max(member.nfe for member in self.members)
+
+    def first(self, steps: int) -> Drawn:
+        """Return the sampler of the first ``steps`` steps, as :meth:`Tableau.first`."""
+        return replace(self, members=tuple(member.first(steps) for member in self.members))
 
 
 def assemble(

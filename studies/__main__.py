@@ -9,6 +9,7 @@ from pathlib import Path
 
 ORDER = (  # from one step to whole budgets; studies that are not named come after, `all` last
     "step_convergence",
+    "forgetting",
     "league",
     "random_mixtures",
     "score_error",

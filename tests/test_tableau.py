@@ -5,6 +5,8 @@ import pytest
 
 import srkverify as sv
 from srkverify import Row, assemble
+from srkverify.schemes import SCHEMES
+from srkverify.schemes.randomised import ddram
 
 TIMES = [3.0, 2.0, 1.0]
 
@@ -86,3 +88,28 @@ def test_a_step_may_not_use_an_evaluation_that_nobody_made():
         assemble("made_up", TIMES, [stage], output)
     fine = replace(output, past_scores=[[0.0, 1.0]])
     assert assemble("made_up", TIMES, [stage], fine).memory == 1
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_the_first_steps_lead_to_the_same_states(name):
+    target = sv.GaussianMixture([0.3, 0.7], [[-1.0, 0.5], [1.0, 0.0]], [[0.2, 0.5], [0.4, 0.3]])
+    tableau = SCHEMES[name](sv.schedules.exponential(4.0, 0.05, 6))
+    path = sv.sample(target, tableau, particles=100, seed=3, return_path=True)
+    for steps in (1, 4, 6):
+        first = tableau.first(steps)
+        np.testing.assert_array_equal(first.times, tableau.times[: steps + 1])
+        np.testing.assert_array_equal(sv.sample(target, first, particles=100, seed=3), path[steps])
+
+
+def test_the_first_steps_of_a_sampler_that_draws():
+    times = sv.schedules.exponential(4.0, 0.05, 6)
+    drawn, start = ddram(times, draws=2), ddram(times[:4], draws=2)
+    target = sv.GaussianMixture([1.0], [[0.5]], 0.3)
+    assert sv.kl(target, drawn.first(3)).value == pytest.approx(sv.kl(target, start).value, rel=1e-9)
+    np.testing.assert_array_equal(drawn.first(3).weights, drawn.weights)
+
+
+@pytest.mark.parametrize("steps", [0, 3, 1.5, True])
+def test_the_first_steps_are_some_of_all(steps):
+    with pytest.raises(ValueError, match=r"steps must be an integer.*got"):
+        made_up(None).first(steps)

@@ -92,7 +92,7 @@ def test_kl_of_the_fitted_one_on_gaussians():
 
 
 def test_where_the_other_error_vanishes():
-    """Output variances decide, for means are exact; a place is next to the curve if the sign changes on its way there."""
+    """Output variances decide, for means are exact; a place is next to the curve if the sign changes near it."""
     variances, ladder = np.geomspace(1e-4, 4.0, 40), range(8, 65)
 
     def errors(scheme, kind):
