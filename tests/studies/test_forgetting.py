@@ -1,8 +1,10 @@
 import contextlib
 import io
 from argparse import Namespace
+from dataclasses import fields
 from math import exp, expm1, inf, isnan, log
 
+import numpy as np
 import pytest
 
 import srkverify as sv
@@ -79,6 +81,24 @@ def test_what_is_made_is_at_most_the_kl_of_paths():
     paths = sv.kl(target, tableau, method="path", particles=20_000, seed=0)
     made = study.account(rows)["made"]
     assert 0.01 * paths.path_kl < made < paths.path_kl + 5.0 * paths.path_error  # one-sided: 3e-7
+
+
+@pytest.mark.parametrize(
+    ("noise", "early", "late", "left"),
+    [(1e3, "srk", "srk_martingale", 2.56e-4), (1.0, "srk_martingale", "srk", 2.3e-4)],
+)
+def test_what_srk_does_wrong_before_data_show_is_forgotten(noise, early, late, left):
+    """Two numbers of the page; both samplers' own are on it too."""
+    times = sv.schedules.exponential(6.0, 0.01, 64)
+    first, then = (sv.schemes.SCHEMES[name](times) for name in (early, late))
+    count = int((np.expm1(2.0 * times) > noise).sum())
+    tables = {
+        field.name: np.concatenate([getattr(first, field.name)[:count], getattr(then, field.name)[count:]])
+        for field in fields(sv.Tableau)
+        if field.name not in ("name", "times", "noise_paths")
+    }
+    target = sv.GaussianMixture([0.4, 0.6], [[-1.5], [1.5]], 0.25)
+    assert sv.kl(target, sv.Tableau("both", times, **tables)).value == pytest.approx(left, rel=0.02)
 
 
 def test_a_run_that_blows_up_has_no_account():
