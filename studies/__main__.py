@@ -7,6 +7,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from studies._say import say
+
 ORDER = (  # from one step to whole budgets; studies that are not named come after, `all` last
     "step_convergence",
     "forgetting",
@@ -46,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     listed = list(studies())
     width = max((len(name) for name, _ in listed), default=0)
     for name, question in listed:
-        print(f"{name:<{width}}  {question}")
+        say(f"{name:<{width}}  {question}")
     return 0
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from studies import _command
 from studies._executors import Cluster, Executor, Processes, processors
+from studies._say import say
 from studies._store import Store
 from studies._study import Report, Study, Tables
 from studies._sweep import Outcome, Price, price, sweep, version
@@ -52,15 +53,15 @@ def run_command(study: Study, argv: Sequence[str] | None = None) -> int:
     try:
         options = parsed(study, command.parse_args(argv))
         if options.dry_run:
-            print(priced(study, options))
+            say(priced(study, options))
             return 0
         result = run(study, options)
     except (ValueError, OSError) as problem:
         command.error(str(problem))
-    print(text(result.report))
+    say(text(result.report))
     for line in complaints(result.outcome):
         print(line, file=sys.stderr)
-    print("\nWritten: " + " ".join(str(path) for path in result.files))
+    say("\nWritten: " + " ".join(str(path) for path in result.files))
     return result.status
 
 

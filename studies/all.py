@@ -26,6 +26,7 @@ from srkverify import __version__
 from studies import _command, _html, _run, _sweep
 from studies.__main__ import ALL, studies
 from studies._executors import Cluster, processors
+from studies._say import say
 from studies._store import Store
 from studies._study import Study
 from studies._turns import machine
@@ -81,7 +82,7 @@ def run_all(options: Namespace) -> int:
         write(options, list(sections.values()))
         for problem in _html.some(section.problems):
             print(f"{name}: {problem}", file=sys.stderr)
-        print(f"{name}: {section.sentence}", flush=True)
+        say(f"{name}: {section.sentence}")
         if section.state == _html.INTERRUPTED:
             return _run.INTERRUPTED
         status = status if section.state in (_html.DONE, _html.LEFT_OUT) else 1
@@ -225,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             pass
         if options.dry_run:
             for line in prices(options):
-                print(line)
+                say(line)
             return 0
         if options.scheduler is not None:
             Cluster(options.scheduler).stop()
@@ -234,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.error(str(problem))
     except KeyboardInterrupt:
         return _run.INTERRUPTED
-    print(f"\nWritten: {options.out / PAGE}")
+    say(f"\nWritten: {options.out / PAGE}")
     return status
 
 
