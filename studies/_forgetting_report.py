@@ -48,4 +48,4 @@ def _number(value: float) -> str:
 
 
 def _share(value: float) -> str:
-    return "–" if isnan(value) else f"{100.0 * value:.2g}%"
+    return "–" if isnan(value) else f"{100.0 * value:.0f}%" if value > 0.1 else f"{100.0 * value:.2g}%"

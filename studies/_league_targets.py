@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from math import inf, isnan
 
 import numpy as np
 
 from srkverify import schedules
 from srkverify._check import Array
+from srkverify.divergence import Divergence, block_kl
+from srkverify.divergence.reduction import reduce
 from srkverify.schemes import DRAWN, SCHEMES
 from srkverify.tableau import Drawn, Tableau
 from srkverify.targets import GaussianMixture, Target
 from studies._kl_table import evaluations_of
 from studies._league_schedulers import SCHEDULERS, tableau
 
+_MOST_WORK = 5e6
+_TOO_MUCH = ("steps:", "tableau:")  # the engines' words for a density that blows up, or is not resolved
 _DRAWS = 4  # of a step that is drawn: 5·10⁻⁵ of the KL from eight
 ENTRANTS: dict[str, Callable[..., Tableau | Drawn]] = {
     **SCHEMES,
@@ -137,6 +142,21 @@ TARGETS: dict[str, Entry] = {
     "multiscale": Entry("0.5 N(−1.5, 1) + 0.3 N(½, 0.04) + 0.2 N(2, 0.0025)", "multiscale"),
     "product_1000": Entry("1000 copies of overlapping", "overlapping", 1000),
 }
+
+
+def law_kl(law: str, tableau: Tableau | Drawn, absolute: float, relative: float) -> tuple[Divergence, str]:
+    """Return KL on a law, in nats; where the sampler is unstable or not resolved, infinity and the engine's words."""
+    try:
+        parts = [
+            block_kl(block, tableau, absolute=absolute, relative=relative, most_work=_MOST_WORK)
+            for block in reduce(LAWS[law].make())
+        ]
+    except ValueError as problem:
+        if not str(problem).startswith(_TOO_MUCH):
+            raise
+        return Divergence(inf, 0.0, "none"), str(problem)
+    value = sum(part.value for part in parts)
+    return Divergence(inf if isnan(value) else value, sum(part.error for part in parts), parts[0].method), ""
 
 
 def plays(scheme: str, target: str) -> bool:

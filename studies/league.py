@@ -14,17 +14,15 @@ from dataclasses import dataclass
 from math import inf, isfinite, isnan, log, nan
 from statistics import median
 
-from srkverify.divergence import Divergence, block_kl
-from srkverify.divergence.reduction import reduce
 from studies import _command, _league_report
 from studies._curves import crossing
 from studies._league_schedulers import SCHEDULERS, edition
 from studies._league_targets import (
     ENTRANTS,
     GRIDS,
-    LAWS,
     SLOW,
     TARGETS,
+    law_kl,
     memory,
     origin,
     plays,
@@ -39,8 +37,6 @@ LEVELS = (1e-2, 1e-4, 1e-6, 1e-8)  # nats
 RANKED = 1e-4  # the level that ranks
 RESOLVED = 20.0  # a KL that enters an order, over its numerical error
 _RELATIVE, _RELATIVE_DEAR = 1e-3, 1e-2  # accuracy of a KL; dear with a memory of two evaluations
-_MOST_WORK = 5e6
-_TOO_MUCH = ("steps:", "tableau:")  # the engines' words for a density that blows up, or is not resolved
 _DEARER = {"multiscale": 2.0, "separated": 5.0}  # than other laws
 
 
@@ -104,18 +100,7 @@ def solve(cell: Cell) -> list[Row]:
     """Return the row of a cell; where the sampler is unstable or not resolved KL is infinite and a note says so."""
     steps = steps_within(cell.scheme, cell.evaluations, cell.horizon)
     tableau = ENTRANTS[cell.scheme](GRIDS[cell.grid](cell.horizon, cell.early_stop, steps))
-    found, note = Divergence(inf, 0.0, "none"), ""
-    relative = _RELATIVE_DEAR if memory(cell.scheme) > 1 else _RELATIVE
-    try:
-        parts = [
-            block_kl(block, tableau, absolute=1e-13, relative=relative, most_work=_MOST_WORK)
-            for block in reduce(LAWS[cell.law].make())
-        ]
-        found = Divergence(sum(part.value for part in parts), sum(part.error for part in parts), parts[0].method)
-    except ValueError as problem:
-        if not str(problem).startswith(_TOO_MUCH):
-            raise
-        note = str(problem)
+    found, note = law_kl(cell.law, tableau, 1e-13, _RELATIVE_DEAR if memory(cell.scheme) > 1 else _RELATIVE)
     return [
         {
             "law": cell.law,
@@ -124,7 +109,7 @@ def solve(cell: Cell) -> list[Row]:
             "evaluations": cell.evaluations,
             "steps": steps,
             "nfe": tableau.nfe,
-            "kl": found.value if not isnan(found.value) else inf,
+            "kl": found.value,
             "kl_error": found.error,
             "note": note,
         }

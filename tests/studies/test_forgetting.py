@@ -72,6 +72,9 @@ def test_what_is_made_is_the_sum_of_all_rises():
     assert (run["peak"], run["peak_noise"]) == (4e-6, expm1(1.0))
     assert run["left"] == 1.5e-6
     assert run["kept"] == pytest.approx(0.3)
+    assert words.report({"_runs": [run, {**run, "kept": 1.0}]}, Namespace()).verdict == [
+        "srk: of the KL that steps make 30% to 100% are left at the end."
+    ]
 
 
 def test_what_is_made_is_at_most_the_kl_of_paths():

@@ -178,11 +178,11 @@ def test_an_unresolved_sampler_has_a_row_with_a_note_and_other_errors_are_raised
         return raised
 
     cell = study.Cell("overlapping", "exponential", "ddpm", 8, 6.0, 0.01)
-    monkeypatch.setattr(study, "block_kl", failing("steps: ddpm is unstable there"))
+    monkeypatch.setattr(entry, "block_kl", failing("steps: ddpm is unstable there"))
     (row,) = study.solve(cell)
     assert (row["kl"], row["note"][:6]) == (inf, "steps:")
     assert study.fold([row], OPTIONS)["_ranking"][0]["nfe_1e-04"] == inf
-    monkeypatch.setattr(study, "block_kl", failing("target: no"))
+    monkeypatch.setattr(entry, "block_kl", failing("target: no"))
     with pytest.raises(ValueError, match="target: no"):
         study.solve(cell)
 
