@@ -20,7 +20,8 @@ from figures._panels import Row, Tables
 _COLUMNS = 3
 _BETWEEN = (1e-11, 30.0)  # nats; a panel shows no more
 _SLOPES = (2, 4, 6)
-_ALWAYS = ("ddpm", "srk", "srk_martingale")  # drawn in colour whatever their rank
+_ALWAYS = ("ddpm", "srk", "srk_martingale", "srk_third_order_informed")  # drawn in colour whatever their rank
+_UNRANKED = ("told", "diffusers")  # of the target, and as diffusers has them: their lines lie on their twins'
 _BEST = 6  # so many of the best ranked, too
 _OTHERS = "#c9c9c9"
 # For samplers that the style has no look for: what those drawn leave free.
@@ -55,7 +56,7 @@ def _looks(tables: Tables) -> dict[str, style.Look]:
     """Return the looks of the samplers that are drawn in colour: the best ranked, and those that readers look for."""
     ranked = [row["scheme"] for row in tables.get("_ranking", [])]
     full = max((row["pairs"] for row in tables.get("_ranking", [])), default=0)
-    own = [row for row in tables.get("_ranking", []) if row["origin"] != "diffusers"]  # whose lines lie on its twin's
+    own = [row for row in tables.get("_ranking", []) if row["origin"] not in _UNRANKED]
     best = [row["scheme"] for row in own if row["pairs"] == full][:_BEST]
     names = list(dict.fromkeys([*best, *(name for name in _ALWAYS if name in ranked)]))
     spare = iter(_SPARE)

@@ -65,6 +65,7 @@ LOOKS: dict[str, Look] = {
     "srk_third_point_1": Look("SRK, third point, 1 evaluation", "#009E73", "P"),
     "srk_third_order": Look("SRK, weak order 3", "#000000", "*"),
     "srk_third_order_fitted": Look("SRK, weak order 3, fitted", "#882255", "*"),
+    "srk_third_order_informed": Look("SRK, weak order 3, told variances", "#332288", "p"),
     "dpmpp_2m_sde": Look("DPM-Solver++(2M) SDE", "#CC79A7", "X"),
     "sa_p2": Look("SA-Solver, predictor 2", "#E69F00", "h"),
     "seeds_3": Look("SEEDS-3, 3 evaluations a step", "#7a4fa0", "d"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,14 @@ def finite_array(name: str, value: ArrayLike, *, dimensions: Iterable[int] | Non
         raise ValueError(f"{name} must be finite; got {result[where]} at index {where}")
     result.setflags(write=False)
     return result
+
+
+def along(name: str, times: Array, value: ArrayLike | Callable[[Array], ArrayLike]) -> Array:
+    """Return a number, an array like ``times`` (n,) or a function of them as an array (n,), or raise ``ValueError``."""
+    given = finite_array(name, value(times) if callable(value) else value, dimensions=(0, 1))
+    if given.ndim and given.shape != times.shape:
+        raise ValueError(f"{name} must be a number or an array of shape {times.shape}; got {given.shape}")
+    return np.broadcast_to(given, times.shape)
 
 
 def choice(name: str, value: Any, allowed: Iterable[str]) -> str:

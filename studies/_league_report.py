@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from math import inf, isfinite, isnan
 from statistics import median
 
+from srkverify.schemes import INFORMED
 from studies._league_schedulers import INSTALL, SCHEDULERS, edition
+from studies._league_targets import UNRANKED
 from studies._study import Report, Row, Table, Tables
 
 _LEVELS = ("nfe_1e-02", "nfe_1e-04", "nfe_1e-06", "nfe_1e-08")
@@ -16,7 +18,6 @@ _RANKED = "nfe_1e-04"
 _RESOLVED = 20.0  # a KL that is compared, over its numerical error
 _ALIKE = 0.01  # of a KL: more is another sampler
 _SRK = ("paper", "ours")
-_THEIRS = "diffusers"  # samplers that are here a second time, as diffusers has them: without a place
 
 
 def report(tables: Tables, options: Namespace) -> Report:
@@ -91,8 +92,8 @@ def _winners(pairs: Sequence[tuple[str, str]], tables: Tables) -> Table:
 
 def _sides(ranked: Sequence[Row]) -> dict[str, set[str]]:
     return {
-        "all": {row["scheme"] for row in ranked if row["origin"] != _THEIRS},
-        "one": {row["scheme"] for row in ranked if row["origin"] != _THEIRS and row["each"] == 1},
+        "all": {row["scheme"] for row in ranked if row["origin"] not in UNRANKED},
+        "one": {row["scheme"] for row in ranked if row["origin"] not in UNRANKED and row["each"] == 1},
         "ours": {row["scheme"] for row in ranked if row["origin"] in _SRK},
         "rival": {row["scheme"] for row in ranked if row["origin"] == "rival"},
     }
@@ -116,11 +117,13 @@ def _verdict(pairs: Sequence[tuple[str, str]], tables: Tables, missing: Sequence
     ours = next((row["scheme"] for row in finished if row["origin"] in _SRK), None)
     rivals = [row["scheme"] for row in finished if row["origin"] == "rival"]
     partial = [
-        row["scheme"] for row in ranked if row not in everywhere and row["origin"] != _THEIRS and isfinite(row[_RANKED])
+        row["scheme"]
+        for row in ranked
+        if row not in everywhere and row["origin"] not in UNRANKED and isfinite(row[_RANKED])
     ]
     if ours:
         lines.extend(_duels(reached, ours, [*rivals[:3], *partial]))
-        lines.extend(_over_best(pairs, reached, ours, sides["rival"], level) for level in _LEVELS[1:])
+        lines.extend(_over_best(pairs, reached, ours, sides["rival"], level, "best rival") for level in _LEVELS[1:])
         lines.extend(value_by_value(tables[""], ours, rival) for rival in rivals[:3])
     beaten, free = Counter[str](), 0
     for pair in pairs:
@@ -137,6 +140,7 @@ def _verdict(pairs: Sequence[tuple[str, str]], tables: Tables, missing: Sequence
         )
     elif free:
         lines.append(f"No rival beats the best SRK-type sampler on any of {free} pairs.")
+    lines.extend(_told(pairs, reached, sides["all"]))
     lines.extend(_paper(everywhere))
     lines.extend(_twins(tables[""]))
     if missing:
@@ -158,18 +162,28 @@ def _duels(reached: Sequence[Row], ours: str, rivals: Sequence[str]) -> list[str
 
 
 def _over_best(
-    pairs: Sequence[tuple[str, str]], reached: Sequence[Row], ours: str, rivals: set[str], level: str
+    pairs: Sequence[tuple[str, str]], reached: Sequence[Row], ours: str, others: set[str], level: str, whom: str
 ) -> str:
-    """Say how many evaluations the best SRK-type sampler takes over those of each pair's best rival."""
-    both = ((best(reached, pair, {ours}, level), best(reached, pair, rivals, level)) for pair in pairs)
+    """Say how many evaluations a sampler takes over those of each pair's best of others, in words ``whom``."""
+    both = ((best(reached, pair, {ours}, level), best(reached, pair, others, level)) for pair in pairs)
     ratios = [spent(mine, level) / spent(theirs, level) for mine, theirs in both if mine and theirs]
-    at = f"{ours} at KL = {level.removeprefix('nfe_')}, over each pair's best rival"
+    at = f"{ours} at KL = {level.removeprefix('nfe_')}, over each pair's {whom}"
     if not ratios:
         return f"{at}: no pair on which both get there."
     return (
         f"{at}: {median(ratios):.2f} times the evaluations (median of {len(ratios)} pairs on which both get there), "
         f"at most {max(ratios):.2f}; more on {sum(ratio > 1.0 for ratio in ratios)}."
     )
+
+
+def _told(pairs: Sequence[tuple[str, str]], reached: Sequence[Row], ranked: set[str]) -> list[str]:
+    """Say how samplers that are told the data's effective variances do against the best of those that are not."""
+    names = [name for name in INFORMED if any(row["scheme"] == name for row in reached)]
+    return [
+        _over_best(pairs, reached, name, ranked, level, "best that is not told the data's effective variances")
+        for name in names
+        for level in _LEVELS[1:]
+    ]
 
 
 def value_by_value(rows: Sequence[Row], ours: str, rival: str) -> str:
@@ -206,7 +220,7 @@ def _paper(everywhere: Sequence[Row]) -> list[str]:
 
 def _everywhere(ranked: Sequence[Row]) -> list[Row]:
     """Return the rows of the samplers that have a place: those that cover the most pairs."""
-    own = [row for row in ranked if row["origin"] != _THEIRS]
+    own = [row for row in ranked if row["origin"] not in UNRANKED]
     most = max((row["pairs"] for row in own), default=0)
     return [row for row in own if row["pairs"] == most]
 
@@ -240,7 +254,7 @@ def _twins(rows: Sequence[Row]) -> list[str]:
 
 
 def _won(row: Row) -> str:
-    return "–" if row["origin"] == _THEIRS else f"{row['won']}"
+    return "–" if row["origin"] in UNRANKED else f"{row['won']}"
 
 
 def _named(row: Row | None) -> str:

@@ -1,4 +1,4 @@
-"""What the league is played on: targets and grids, and who made each sampler."""
+"""What the league is played on: targets and grids, who made each sampler, and what some are told of the target."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from srkverify import schedules
 from srkverify._check import Array
-from srkverify.divergence import Divergence, block_kl
+from srkverify.divergence import Divergence, block_kl, effective_variances
 from srkverify.divergence.reduction import reduce
-from srkverify.schemes import DRAWN, SCHEMES
+from srkverify.schemes import DRAWN, INFORMED, SCHEMES
 from srkverify.tableau import Drawn, Tableau
 from srkverify.targets import GaussianMixture, Target
 from studies._kl_table import evaluations_of
@@ -25,15 +25,19 @@ _DRAWS = 4  # of a step that is drawn: 5·10⁻⁵ of the KL from eight
 ENTRANTS: dict[str, Callable[..., Tableau | Drawn]] = {
     **SCHEMES,
     **{name: partial(make, draws=_DRAWS) for name, make in DRAWN.items()},
+    **{name: partial(make, variances=1.0) for name, make in INFORMED.items()},  # entrant() tells them the law's own
     **{name: partial(tableau, name) for name in SCHEDULERS},
 }
 
-# The paper's sampler, this project's, and all others, which are published rivals.
+# The paper's sampler, this project's, and all others, which are published rivals; those that are told of the target
+# and those that diffusers has a second time have no rank.
 PAPER = ("srk",)
 OURS = (
     *("srk_martingale", "srk_third_point", "srk_third_point_1", "srk_adapted", "srk_third_point_adapted"),
     *("srk_third_order", "srk_third_order_fitted"),
 )
+
+UNRANKED = ("told", "diffusers")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ _TERMS: dict[str, Terms] = {
     "sa_p3c3": Terms(1, 0, 20.0, slow=True),
     "srk_third_order": Terms(16, 128, 1.0, slow=True, far=(32, 128)),
     "srk_third_order_fitted": Terms(8, 256, 1.0, far=(16, 128)),
+    "srk_third_order_informed": Terms(8, 128, 1.0, slow=True, far=(16, 128)),
     "ddram": Terms(32, 128, 0.7, slow=True),
     "randomised_midpoint": Terms(16, 256, 0.5, slow=True),
     "ddim_eta0": Terms(seconds=0.1),
@@ -82,9 +87,11 @@ GRIDS: dict[str, Callable[[float, float, int], Array]] = {
 
 
 def origin(scheme: str) -> str:
-    """Return whose sampler it is: "paper", "ours", "rival", or "diffusers" for a rival as diffusers has it."""
+    """Return whose sampler it is: "paper", "ours", "rival", "told", or "diffusers" for a rival as diffusers has it."""
     if scheme in SCHEDULERS:
         return "diffusers"
+    if scheme in INFORMED:
+        return "told"
     return "paper" if scheme in PAPER else "ours" if scheme in OURS else "rival"
 
 
@@ -157,6 +164,13 @@ def law_kl(law: str, tableau: Tableau | Drawn, absolute: float, relative: float)
         return Divergence(inf, 0.0, "none"), str(problem)
     value = sum(part.value for part in parts)
     return Divergence(inf if isnan(value) else value, sum(part.error for part in parts), parts[0].method), ""
+
+
+def entrant(scheme: str, target: Target, times: Array) -> Tableau | Drawn:
+    """Return a sampler's tableau; what some are told of the data is told of ``target``."""
+    if scheme in INFORMED:
+        return INFORMED[scheme](times, effective_variances(target, times))
+    return ENTRANTS[scheme](times)
 
 
 def plays(scheme: str, target: str) -> bool:

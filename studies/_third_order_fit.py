@@ -8,9 +8,10 @@ part of what DPM-Solver++(2M) SDE has, is small enough to be enough. No target o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from math import inf
@@ -26,7 +27,8 @@ from srkverify.engines import gaussian
 from srkverify.engines.mixture1d import end_laws, mixture_density, support
 from srkverify.engines.quadrature import Resolution
 from srkverify.schemes import dpmpp_2m_sde
-from srkverify.schemes.third_order import FITTED, Freedoms, with_freedoms
+from srkverify.schemes._third_order import TERMS, Freedoms, with_freedoms
+from srkverify.schemes.third_order import FITTED
 from srkverify.tableau import Tableau
 from srkverify.targets import GaussianMixture
 from studies import _command
@@ -46,6 +48,7 @@ _DIFFERENCE = 0.1  # of a free term, in a derivative: well above what the resolu
 _SMALL_TERMS = 2e-3  # how much the square of all terms counts
 _SETTLED = 0.01  # of the mean logarithm
 _MOST_DAMPING = 30.0
+_TERMS = ("scale", "end", *TERMS, "own_early", "past_early", "before_early")
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,7 @@ def times(case: Case) -> Array:
 def deviation(case: Case, tableau: Tableau) -> Array:
     """Return e, (laws, numbers): what the output is off by, its squares adding up to KL to leading order."""
     if case.law is None:
-        law = gaussian.deviations(tableau, np.array(VARIANCES), "exact")
-        stop = tableau.times[-1]
-        truth = np.array(VARIANCES) * np.exp(-2.0 * stop) - np.expm1(-2.0 * stop)
-        return np.stack([0.5 * law.variance, law.mean * np.sqrt(0.125 / truth)], axis=1)
+        return of_gaussians(tableau, np.array(VARIANCES))
     (block,) = reduce(mixture(case.law))
     assert isinstance(block, MixtureBlock)
     density = output_density(tableau, block.mixture, _RESOLUTION)
@@ -111,12 +111,21 @@ def deviation(case: Case, tableau: Tableau) -> Array:
     return ((np.nan_to_num(found) - truth) * np.sqrt(0.5 * spacing / truth))[None]
 
 
+def of_gaussians(tableau: Tableau, variances: Array) -> Array:
+    """Return the same of Gaussians of mean ½, (n, 2)."""
+    law = gaussian.deviations(tableau, variances, "exact")
+    stop = tableau.times[-1]
+    truth = variances * np.exp(-2.0 * stop) - np.expm1(-2.0 * stop)
+    return np.stack([0.5 * law.variance, law.mean * np.sqrt(0.125 / truth)], axis=1)
+
+
 def around(case: Case, freedoms: Freedoms, terms: Sequence[str]) -> Local:
     """Return KL around ``freedoms`` as a function of the named terms."""
+    return linearised(lambda moved: deviation(case, with_freedoms(times(case), moved)), freedoms, terms, enough(case))
 
-    def at(moved: Freedoms) -> Array:
-        return deviation(case, with_freedoms(times(case), moved))
 
+def linearised(at: Callable[[Freedoms], Array], freedoms: Freedoms, terms: Sequence[str], enough_of: Array) -> Local:
+    """Return KL around ``freedoms``, from what the output is off by as a function of them and from ε KL_2M."""
     off = at(freedoms)
     moves = [replace(freedoms, **{term: getattr(freedoms, term) + _DIFFERENCE}) for term in terms]
     slopes = np.stack([(at(moved) - off) / _DIFFERENCE for moved in moves], axis=1)
@@ -124,7 +133,7 @@ def around(case: Case, freedoms: Freedoms, terms: Sequence[str]) -> Local:
         np.square(off).sum(axis=1),
         np.einsum("njp,np->nj", slopes, off),
         np.einsum("njp,nkp->njk", slopes, slopes),
-        enough(case),
+        enough_of,
     )
 
 
@@ -135,21 +144,25 @@ def enough(case: Case) -> Array:
     return share * np.square(deviation(case, dpmpp_2m_sde(times(case)))).sum(axis=1)
 
 
+def balanced(found: Sequence[Local]) -> Array:
+    """Return the weights of all laws of ``CASES``: half for the mixtures, half for the Gaussians."""
+    mixtures = np.concatenate(
+        [np.full(len(each.square), case.law is not None) for case, each in zip(CASES, found, strict=True)]
+    )
+    return np.where(mixtures, 1.0 / mixtures.sum(), 1.0 / (~mixtures).sum())
+
+
 @dataclass(frozen=True)
 class Model:
-    """The mean of log(KL + ε KL_2M) over the mixtures' cases and that over the Gaussians', around the present terms."""
+    """The mean of log(KL + ε KL_2M) over all laws, with weights, around the present terms."""
 
     weights: Array
     local: Local
     terms: Array
 
     @classmethod
-    def of(cls, found: Sequence[Local], terms: Array) -> Model:
-        """Join what the cases of ``CASES`` found."""
-        mixtures = np.concatenate(
-            [np.full(len(each.square), case.law is not None) for case, each in zip(CASES, found, strict=True)]
-        )
-        weights = np.where(mixtures, 1.0 / mixtures.sum(), 1.0 / (~mixtures).sum())
+    def of(cls, found: Sequence[Local], terms: Array, weights: Array) -> Model:
+        """Join what was found in several cases."""
         parts = [np.concatenate([getattr(each, name) for each in found]) for name in Local.__dataclass_fields__]
         return cls(weights, Local(*parts), terms)
 
@@ -174,18 +187,25 @@ class Model:
         return np.asarray(minimize(self.at, start, args=(damping,), jac=True, method="BFGS").x)
 
 
-def fit(start: Freedoms, terms: Sequence[str], most: int) -> Freedoms:
+def fit(
+    start: Freedoms,
+    terms: Sequence[str],
+    most: int,
+    cases: Sequence[Case] = CASES,
+    around: Callable[[Case, Freedoms, Sequence[str]], Local] = around,
+    weights: Callable[[Sequence[Local]], Array] = balanced,
+) -> Freedoms:
     """Return the fitted terms, after at most so many evaluations of all cases; progress is printed."""
     with ProcessPoolExecutor() as pool:
 
         def model(freedoms: Freedoms) -> Model | None:
-            count = len(CASES)
+            count = len(cases)
             try:
-                found = list(pool.map(around, CASES, [freedoms] * count, [tuple(terms)] * count))
+                found = list(pool.map(around, cases, [freedoms] * count, [tuple(terms)] * count))
             except ValueError as problem:  # terms of which there is no such sampler, or none that is resolved
                 print(problem)
                 return None
-            return Model.of(found, np.array([getattr(freedoms, term) for term in terms]))
+            return Model.of(found, np.array([getattr(freedoms, term) for term in terms]), weights(found))
 
         freedoms, damping = start, 0.05
         present = model(freedoms)
@@ -206,20 +226,23 @@ def fit(start: Freedoms, terms: Sequence[str], most: int) -> Freedoms:
     return freedoms
 
 
+def options(prog: str, described: str, step: str, anew: str, argv: Sequence[str] | None) -> Namespace:
+    """Return the options of a fit's command: ``most`` and ``anew``."""
+    parser = _command.Parser(prog=prog, description=described)
+    most = _command.integer("steps", 1, 1000)
+    parser.add_argument(
+        "--most", type=most, default=20, metavar="N", help=f"steps at most (20), of {step} on two cores"
+    )
+    parser.add_argument("--anew", action="store_true", help=f"start from {anew}")
+    return parser.parse_args(argv)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Fit, and print the terms."""
-    parser = _command.Parser(prog="python -m studies._third_order_fit", description=__doc__)
-    parser.add_argument(
-        "--most",
-        type=_command.integer("steps", 1, 1000),
-        default=20,
-        metavar="N",
-        help="steps at most (20), of 100 s on two cores",
-    )
-    parser.add_argument("--anew", action="store_true", help="start from srk_third_order's terms, with v = 1 - τ_K/τ")
-    options = parser.parse_args(argv)
-    start = Freedoms(exponent=FITTED.exponent, end=1.0) if options.anew else FITTED
-    print(fit(start, [term for term in asdict(start) if term != "exponent"], options.most))
+    anew = "srk_third_order's terms, with v = 1 - τ_K/τ"
+    asked = options("python -m studies._third_order_fit", __doc__ or "", "100 s", anew, argv)
+    start = Freedoms(exponent=FITTED.exponent, end=1.0) if asked.anew else FITTED
+    print(fit(start, _TERMS, asked.most))
     return 0
 
 

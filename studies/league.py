@@ -20,8 +20,11 @@ from studies._league_schedulers import SCHEDULERS, edition
 from studies._league_targets import (
     ENTRANTS,
     GRIDS,
+    LAWS,
     SLOW,
     TARGETS,
+    UNRANKED,
+    entrant,
     law_kl,
     memory,
     origin,
@@ -99,7 +102,8 @@ def _wanted(scheme: str, target: str, rung: int, options: Namespace) -> bool:
 def solve(cell: Cell) -> list[Row]:
     """Return the row of a cell; where the sampler is unstable or not resolved KL is infinite and a note says so."""
     steps = steps_within(cell.scheme, cell.evaluations, cell.horizon)
-    tableau = ENTRANTS[cell.scheme](GRIDS[cell.grid](cell.horizon, cell.early_stop, steps))
+    times = GRIDS[cell.grid](cell.horizon, cell.early_stop, steps)
+    tableau = entrant(cell.scheme, LAWS[cell.law].make(), times)
     found, note = law_kl(cell.law, tableau, 1e-13, _RELATIVE_DEAR if memory(cell.scheme) > 1 else _RELATIVE)
     return [
         {
@@ -159,13 +163,14 @@ def ranking(reached: Sequence[Row]) -> list[Row]:
     Of the pairs of a target and a grid that a sampler covers: medians of the evaluations to each level, infinite where
     half of the pairs are beyond its ladder; ``over_best``, the median of its evaluations over the fewest of any
     sampler on the same pair, which can be compared between samplers that cover different pairs; the pairs won. What
-    diffusers has of a sampler is compared with all, and wins nothing: it would win with its twin.
+    diffusers has of a sampler, and what is told of the target, is compared with all and wins nothing: the one would win
+    with its twin, the other knows more.
     """
     key = _reaching(RANKED)
     best: dict[tuple[str, str], float] = {}
     for row in reached:
         pair = row["target"], row["grid"]
-        if origin(row["scheme"]) == "diffusers":
+        if origin(row["scheme"]) in UNRANKED:
             continue
         best[pair] = min(best.get(pair, inf), _spent(row, key))
     found = []
@@ -173,7 +178,7 @@ def ranking(reached: Sequence[Row]) -> list[Row]:
         mine = [row for row in reached if row["scheme"] == scheme]
         spent = {level: _middle([_spent(row, level) for row in mine]) for level in map(_reaching, LEVELS)}
         goals = [best.get((row["target"], row["grid"]), inf) for row in mine]
-        alone = origin(scheme) != "diffusers"
+        alone = origin(scheme) not in UNRANKED
         ratios = [_spent(row, key) / goal for row, goal in zip(mine, goals, strict=True) if isfinite(goal)]
         orders = [row["order"] for row in mine if not isnan(row["order"])]
         found.append(

@@ -17,18 +17,19 @@ from statistics import median
 
 from srkverify.divergence import Divergence, block_kl
 from srkverify.divergence.reduction import reduce
-from srkverify.schemes import SCHEMES
+from srkverify.schemes import INFORMED, SCHEMES
 from studies import _command, _random_mixtures_report
 from studies._geometric_mean import geometric_mean
-from studies._league_targets import GRIDS, memory, steps_within
+from studies._league_targets import GRIDS, entrant, memory, steps_within
 from studies._random_laws import random_law
 from studies._run import run_command
 from studies._study import Row, Study, Tables
 
 LEADERS = (
     *("srk", "srk_martingale", "srk_third_point_1", "srk_third_order", "srk_third_order_fitted"),
-    *("dpmpp_2m_sde", "sa_p2", "seeds_3"),
+    *("srk_third_order_informed", "dpmpp_2m_sde", "sa_p2", "seeds_3"),
 )
+_NAMES = (*SCHEMES, *INFORMED)
 _RELATIVE = 1e-2
 _MOST_WORK = 5e6
 
@@ -79,10 +80,11 @@ def cells(options: Namespace) -> list[Cell]:
 def solve(cell: Cell) -> list[Row]:
     """Return the row of a cell; where the sampler is unstable KL is infinite and a note says so."""
     steps = steps_within(cell.scheme, cell.evaluations, cell.horizon)
-    tableau = SCHEMES[cell.scheme](GRIDS[cell.grid](cell.horizon, cell.early_stop, steps))
+    target = random_law(cell.law, cell.seed)
+    tableau = entrant(cell.scheme, target, GRIDS[cell.grid](cell.horizon, cell.early_stop, steps))
     found, note = Divergence(inf, 0.0, "none"), ""
     try:
-        (block,) = reduce(random_law(cell.law, cell.seed))
+        (block,) = reduce(target)
         found = block_kl(block, tableau, absolute=1e-13, relative=_RELATIVE, most_work=_MOST_WORK)
     except ValueError as problem:
         if not str(problem).startswith("steps:"):  # the engine's word for a density that has blown up
@@ -148,8 +150,8 @@ def add_options(parser: _command.Parser) -> None:
     add = parser.add_argument
     add("--laws", type=_command.integer("laws", 1, 10_000), metavar="N", help="random mixtures (24)")
     add("--seed", type=_command.integer("seed", 0, 2**63 - 1), metavar="S", help="of the laws (2; 1 is the fit's)")
-    parser.add_names("schemes", "scheme", SCHEMES, LEADERS)
-    add("--against", type=_command.name_of("scheme", SCHEMES), metavar="NAME", help="the rival (dpmpp_2m_sde)")
+    parser.add_names("schemes", "scheme", _NAMES, LEADERS)
+    add("--against", type=_command.name_of("scheme", _NAMES), metavar="NAME", help="the rival (dpmpp_2m_sde)")
     add(
         "--evaluations",
         type=_command.listed(_command.integer("evaluations", 2, 4096)),

@@ -6,6 +6,7 @@ from typing import Any, Literal, overload
 
 from srkverify import _check
 from srkverify._problem import check_problem
+from srkverify.divergence.effective_variance import effective_variances
 from srkverify.divergence.exact import Divergence, as_mixture, block_kl, mixture_tv, output_density
 from srkverify.divergence.initial import start_kl
 from srkverify.divergence.ratios import Estimate
@@ -29,6 +30,7 @@ __all__ = [
     "ScoreErrors",
     "UnreliableEstimateWarning",
     "block_kl",
+    "effective_variances",
     "kl",
     "output_density",
     "reduce",

@@ -85,7 +85,7 @@ def squared_error(
     if when.min() <= 0.0:
         raise ValueError(f"times must be positive; got {when.min()}")
     named = {"relative": relative, "slope": slope, "noise": noise}
-    rho, c, epsilon = (_along(name, when, size) for name, size in named.items())
+    rho, c, epsilon = (_check.along(name, when, size) for name, size in named.items())
     blocks = pairs(target, score)
     total = target.dimension * epsilon**2
     for block, model in blocks:
@@ -234,10 +234,3 @@ def _diffused(block: GaussianBlock, times: Array) -> tuple[Array, Array]:
     """Means and variances of the directions at ``times``, each (n, directions)."""
     decay = np.exp(-times)[:, None]
     return decay * block.means, decay**2 * block.variances - np.expm1(-2.0 * times)[:, None]
-
-
-def _along(name: str, times: Array, size: Size) -> Array:
-    given = _check.finite_array(name, size(times) if callable(size) else size, dimensions=(0, 1))
-    if given.ndim and given.shape != times.shape:
-        raise ValueError(f"{name} must be a number or an array of shape {times.shape}; got {given.shape}")
-    return np.broadcast_to(given, times.shape)

@@ -9,7 +9,7 @@ from srkverify import _check
 from srkverify.schemes.accelerated import li_accelerated
 from srkverify.schemes.adapted import srk_adapted, srk_third_point_adapted
 from srkverify.schemes.ddim import ddim
-from srkverify.schemes.ddpm import DDPM_VARIANCES, ddpm, euler_maruyama, exponential_euler
+from srkverify.schemes.ddpm import DDPM_VARIANCES, analytic_ddpm, ddpm, euler_maruyama, exponential_euler
 from srkverify.schemes.dpm_solver import dpmpp_2m_sde, dpmpp_2s_sde, dpmpp_3m_sde
 from srkverify.schemes.er_sde import er_sde
 from srkverify.schemes.heun import edm_heun, stochastic_heun
@@ -19,7 +19,7 @@ from srkverify.schemes.randomised import ddram, randomised_midpoint
 from srkverify.schemes.sa_solver import sa_solver
 from srkverify.schemes.seeds import seeds
 from srkverify.schemes.srk import srk, srk_martingale
-from srkverify.schemes.third_order import srk_third_order, srk_third_order_fitted
+from srkverify.schemes.third_order import srk_third_order, srk_third_order_fitted, srk_third_order_informed
 from srkverify.schemes.third_point import srk_third_point
 from srkverify.tableau import Drawn, Tableau
 
@@ -27,7 +27,9 @@ __all__ = [
     "COMPARED",
     "DDPM_VARIANCES",
     "DRAWN",
+    "INFORMED",
     "SCHEMES",
+    "analytic_ddpm",
     "ddim",
     "ddpm",
     "ddram",
@@ -49,6 +51,7 @@ __all__ = [
     "srk_martingale",
     "srk_third_order",
     "srk_third_order_fitted",
+    "srk_third_order_informed",
     "srk_third_point",
     "srk_third_point_adapted",
     "stochastic_heun",
@@ -114,6 +117,12 @@ COMPARED = (
 DRAWN: dict[str, Callable[..., Drawn]] = {
     "randomised_midpoint": randomised_midpoint,
     "ddram": ddram,
+}
+
+# Samplers that are told the data's effective variances: functions of times and variances.
+INFORMED: dict[str, Callable[..., Tableau]] = {
+    "analytic_ddpm": analytic_ddpm,
+    "srk_third_order_informed": srk_third_order_informed,
 }
 
 

@@ -1,68 +1,13 @@
-"""SRK of weak order 3, KL ~ K⁻⁶ on mixtures, with one score evaluation a step; derived in docs/third_order.md.
-
-In a clock η in which the reverse process is dz = M dη + dW with a martingale M (the score, with a multiple of the state
-added) a step of length h is
-
-    U = z + c ((1 + γ) M_1 − γ M_2) + g,        z' = z + h ((1 − b) M(U) + b M_1) + w,
-
-with M_1, M_2 the two latest evaluations of earlier steps. The weight b makes the own and the last evaluation integrate
-E[φ M] without error to second order in the step, γ moves the guess of M to c/2, where U gets the variance of the
-process to the order needed, and the stage noise g has variance c and a correlation with w that removes what is left.
-What is of higher order in the step is free: :class:`Freedoms`.
-"""
+"""SRK of weak order 3, KL ~ K⁻⁶ on mixtures, with one score evaluation a step; derived in docs/third_order.md."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-
-import numpy as np
 from numpy.typing import ArrayLike
 
 from srkverify import _check
-from srkverify._check import Array
-from srkverify.schedules import check_times
-from srkverify.tableau import Row, Tableau, assemble
-
-# A larger κ counts as this one: such steps are beyond all expansions.
-_WIDEST = 0.6
-# With this much noise (t = 4.6) data hardly show, and a first step needs no evaluation but that at its beginning.
-_BLANK = 1e4
-
-
-@dataclass(frozen=True)
-class Freedoms:
-    """What order 3 leaves free: the clock, and terms of higher order in κ, the part by which a step shortens τ + v.
-
-    The last three terms change in the course of the run, with σ² = τ/(1 + τ) at the beginning of a step: near 1 where
-    modes part, 0 where detail appears. To ``own`` then counts ``own_early`` σ² too, and so on.
-
-    Attributes
-    ----------
-    scale, exponent, end : v = scale · σ^exponent · (1 − τ_K/τ)^end, with τ_K the noise at the end of the run.
-    stage : c − p²/h is multiplied by exp(stage κ), p being the place of the own evaluation.
-    middle : the place of the guess of M, c/2, by 1 + middle κ.
-    moment : the second moment that the places integrate, h²/3, by 1 + moment κ.
-    apart : the part of Var g that is independent of w, by exp(apart κ²).
-    own, own_early : Cov(g, w), by 1 + own κ².
-    past, past_early : b, the weight of the last evaluation, grows by past κ².
-    before, before_early : weight of the evaluation before the last in the step, over κ.
-    """
-
-    scale: float = 1.0
-    exponent: float = 2.0
-    end: float = 0.0
-    stage: float = 0.0
-    middle: float = 0.0
-    moment: float = 0.0
-    apart: float = 0.0
-    own: float = 0.0
-    own_early: float = 0.0
-    past: float = 0.0
-    past_early: float = 0.0
-    before: float = 0.0
-    before_early: float = 0.0
-
+from srkverify.schemes._third_order import Freedoms, with_freedoms
+from srkverify.schemes._told import Told
+from srkverify.tableau import Tableau
 
 # Found by studies/_third_order_fit.py, and rounded.
 FITTED = Freedoms(
@@ -79,6 +24,22 @@ FITTED = Freedoms(
     past_early=0.82,
     before=0.15,
     before_early=-0.361,
+)
+# Found by studies/_third_order_fit_informed.py, and rounded.
+INFORMED = Freedoms(
+    stage=0.12,
+    stage_early=1.7,
+    middle=-1.3,
+    middle_early=1.0,
+    moment=0.3,
+    apart=-1.9,
+    apart_early=-0.46,
+    own=0.2,
+    own_early=-2.7,
+    past=0.07,
+    past_early=-0.41,
+    before=0.046,
+    before_early=-0.24,
 )
 
 
@@ -137,199 +98,29 @@ def srk_third_order_fitted(times: ArrayLike, evaluate_twice: bool | None = None)
     return with_freedoms(times, FITTED, "srk_third_order_fitted", evaluate_twice)
 
 
-def with_freedoms(
-    times: ArrayLike,
-    freedoms: Freedoms,
-    name: str = "srk_third_order_free",
-    evaluate_twice: bool | None = None,
-) -> Tableau:
-    """Return the scheme of weak order 3 with chosen free terms.
+def srk_third_order_informed(times: ArrayLike, variances: Told, evaluate_twice: bool | None = None) -> Tableau:
+    """SRK of weak order 3 that is told how well noise can be predicted, as the loss of a trained network tells.
+
+    Exact on isotropic Gaussians in any number of steps. Weak order 3 whatever it is told.
+
+    Parameters
+    ----------
+    times : (K+1,) decreasing forward times.
+    variances : float, (K+1,) on ``times``, or function of forward times
+        The data's effective variances λ ≥ 0: :func:`srkverify.effective_variances` for a mixture. If
+        L = E|ε − ε̂(X_t)|²/d is the least loss of a prediction of the noise ε in X_t = e^{−t} X_0 + σ_t ε, then
+        λ_t = (e^{2t} − 1) L/(1 − L). For Gaussian data of variance λ it is λ, at all times; for others it falls from
+        the data's variance to that of their details.
+    evaluate_twice : bool, optional
+        As in :func:`srk_third_order`.
 
     Raises
     ------
     ValueError
-        If ``times`` is not a decreasing grid of positive times, or the terms are such that a coefficient is not finite.
+        If ``times`` is not a decreasing grid of positive times, or ``variances`` are not as many numbers ≥ 0.
+
+    Notes
+    -----
+    Not published elsewhere. How λ enters, and what was fitted: docs/third_order.md.
     """
-    grid = check_times(times)
-    # e^t x has the variance of the data and τ of noise.
-    noise = np.expm1(2.0 * grid)
-    spans = np.exp(2.0 * grid[1:]) * np.expm1(2.0 * (grid[:-1] - grid[1:]))
-    left = np.cumsum(spans[::-1])[::-1] / noise[:-1]  # 1 − τ_K/τ
-    share = _share(noise[:-1])
-    variances = freedoms.scale * share ** (0.5 * freedoms.exponent) * left**freedoms.end
-    clocks = _Clocks(noise, spans, variances)
-    twice = noise[0] < _BLANK if evaluate_twice is None else bool(evaluate_twice)
-    return _tableau(name, grid, clocks, _plan(clocks, freedoms, twice))
-
-
-@dataclass(frozen=True)
-class _Clocks:
-    """Each step's clock η = 1/(τ + v): noise variances τ (K+1,) of e^t x, their differences (K,), and v (K,)."""
-
-    noise: Array
-    spans: Array
-    variances: Array
-
-    @cached_property
-    def widths(self) -> Array:
-        """(K,) τ + v at the beginning of each step: 1/η."""
-        return self.noise[:-1] + self.variances
-
-    @cached_property
-    def lengths(self) -> Array:
-        """(K,) of the steps."""
-        return self.spans / (self.widths * (self.noise[1:] + self.variances))
-
-    def ahead(self, step: int, clock: float) -> float:
-        """Return by how much τ falls in the first ``clock`` units of a step."""
-        width = self.widths[step]
-        return float(clock * width**2 / (1.0 + clock * width))
-
-    def behind(self, step: int, gap: float) -> float:
-        """Return the clock's time since τ was larger by ``gap`` than at the step's beginning."""
-        width = self.widths[step]
-        return float(gap / (width * (width + gap)))
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What steps do, (K,) each, in units of the step's clock.
-
-    Attributes
-    ----------
-    stage : c, the time of the evaluation, and what U takes of the guess of M.
-    own : Cov(g, w).
-    apart : the variance of g that is independent of w.
-    past, before : weights of the two latest evaluations in the step.
-    guess : γ
-    """
-
-    stage: Array
-    own: Array
-    apart: Array
-    past: Array
-    before: Array
-    guess: Array
-
-
-def _plan(clocks: _Clocks, freedoms: Freedoms, twice: bool) -> _Plan:
-    """Return the steps' parameters, from the conditions of docs/third_order.md; ``twice`` as ``evaluate_twice``."""
-    steps, lengths, share = len(clocks.spans), clocks.lengths, _share(clocks.noise[:-1])
-    kappa = np.minimum(clocks.spans / clocks.widths, _WIDEST)
-    own, past, before, back, stage, apart, guess = (np.zeros(steps) for _ in range(7))
-    further = np.zeros(steps)  # from the evaluation before the last, as ``back`` from the last
-    gaps = np.zeros(steps)  # from the last evaluation's place to the step's beginning, in τ
-    for k, h in enumerate(lengths):
-        back[k] = clocks.behind(k, gaps[k])
-        if k > 0:
-            further[k] = clocks.behind(k, gaps[k - 1] + clocks.spans[k - 1])
-        if k > 1:
-            before[k] = (freedoms.before + freedoms.before_early * share[k]) * kappa[k]
-        if k > 0 or twice:
-            own[k], past[k] = _places(h, back[k], further[k], before[k], 1.0 + freedoms.moment * kappa[k])
-        else:
-            past[k] = 1.0  # all weight is that of the evaluation at the beginning
-        if k + 1 < steps:
-            gaps[k + 1] = clocks.spans[k] - clocks.ahead(k, own[k])
-    for k, h in enumerate(lengths):
-        if past[k] == 1.0:
-            continue
-        weight, shift = 1.0 - past[k], past[k] * back[k] / h  # of the own evaluation in this step and in the next
-        if k + 1 < steps:
-            weight += past[k + 1] * lengths[k + 1] / h
-            shift -= past[k + 1] * lengths[k + 1] * (h - own[k]) / h**2
-        apart[k] = h * _apart(own[k] / h, weight, shift) * np.exp(freedoms.stage * kappa[k])
-        stage[k] = own[k] ** 2 / h + apart[k]
-        if k > 1 or (k == 1 and twice):
-            middle = 0.5 * stage[k] * (1.0 + freedoms.middle * kappa[k])
-            guess[k] = (middle + back[k]) / (further[k] - back[k])
-
-    later = kappa * (np.arange(steps) > 0)
-    return _Plan(
-        stage=stage,
-        own=own * (1.0 + (freedoms.own + freedoms.own_early * share) * later**2),
-        apart=apart * np.exp(freedoms.apart * later**2),
-        past=past + (freedoms.past + freedoms.past_early * share) * later**2,
-        before=before,
-        guess=guess,
-    )
-
-
-def _share(noise: Array) -> Array:
-    """Return σ², the noise's share in the variance where data have variance 1, for τ = ``noise``."""
-    return noise / (1.0 + noise)
-
-
-def _places(h: float, last: float, previous: float, before: float, moment: float) -> tuple[float, float]:
-    """Return the own place p and the last evaluation's weight b, with which the places integrate 1, η and η².
-
-    The other places are −``last`` and, with weight ``before``, −``previous``; η² is to give ``moment`` times h³/3.
-    """
-    moved = before * (previous - last)
-    own = (moment * h * h / 3.0 + last * h / 2.0 - moved * previous) / (h / 2.0 + last + moved)
-    return own, ((1.0 - before) * own - h / 2.0 - before * previous) / (own + last)
-
-
-def _apart(place: float, weight: float, shift: float) -> float:
-    """Return c − p², for a step of length 1: what leaves no term φ' J² (docs/third_order.md).
-
-    It solves a quadratic equation that has a positive root unless steps grow by much; there the coefficients for equal
-    steps are taken.
-    """
-
-    def coefficients(weight: float, shift: float) -> tuple[float, float]:
-        rest = 0.5 * shift**2 + 1.0 / 24.0 + weight * place * (place - 0.5 - place**2 + 0.5 * place**3)
-        return weight - 2.0 * place * (1.0 - place), 2.0 * rest / weight
-
-    linear, constant = coefficients(weight, shift)
-    if constant >= 0.0:
-        linear, constant = coefficients(1.0, 0.0)
-    return -2.0 * constant / (linear + np.sqrt(linear**2 - 4.0 * constant))
-
-
-def _tableau(name: str, grid: Array, clocks: _Clocks, plan: _Plan) -> Tableau:
-    """Write z = e^t x/(τ + v) and M = e^t x + (τ + v) e^{−t} s in states and scores."""
-    lengths, widths, variances = clocks.lengths, clocks.widths, clocks.variances
-    falls = np.array([clocks.ahead(k, c) for k, c in enumerate(plan.stage)])
-    stage_times = 0.5 * np.log1p(clocks.noise[:-1] - falls)
-    evaluations = np.concatenate([grid[:1], grid[:1], stage_times])  # times of the two latest, and of the step's own
-
-    def martingale(times: Array) -> Array:
-        """Coefficients (2, K) of point and score in M at ``times``, in each step's clock."""
-        return np.stack([np.exp(times), (np.expm1(2.0 * times) + variances) * np.exp(-times)])
-
-    start, own, latest, before = map(martingale, (grid[:-1], stage_times, evaluations[1:-1], evaluations[:-2]))
-    to_z = np.exp(grid[:-1]) / widths
-    of_stage = (widths - falls) * np.exp(-stage_times)  # x over z
-    of_end = (clocks.noise[1:] + variances) * np.exp(-grid[1:])
-    root = np.sqrt(lengths)
-    noise = np.stack([plan.own / root, np.sqrt(plan.apart)])
-
-    # In the first step the evaluation at its beginning takes the place of those of earlier steps.
-    first = np.arange(len(lengths)) == 0
-    once, later = np.where(first, 1.0, 0.0), np.where(first, 0.0, 1.0)
-    kept = np.stack([plan.stage * (1.0 + plan.guess) * latest, -plan.stage * plan.guess * before]) * later  # z of U
-    begun = plan.stage * start * once
-    to_stage = to_z + begun[0]
-    new = lengths * (1.0 - plan.past - plan.before)
-    old = lengths * np.stack([plan.past * later, plan.before])
-    through = new * own[0] * of_stage  # z' for z of U
-    again = lengths * plan.past * once
-    stage = Row(
-        state=to_stage * of_stage,
-        scores=[begun[1] * of_stage],
-        noise=list(noise * of_stage),
-        past_points=list(kept[:, 0] * of_stage),
-        past_scores=list(kept[:, 1] * of_stage),
-        time=stage_times,
-        evaluated=new != 0.0,
-    )
-    past = kept * through + np.stack([old[0] * latest, old[1] * before])
-    output = Row(
-        state=(to_z + again * start[0] + through * to_stage) * of_end,
-        scores=[(again * start[1] + through * begun[1]) * of_end, new * own[1] * of_end],
-        noise=[(root + through * noise[0]) * of_end, through * noise[1] * of_end],
-        past_points=list(past[:, 0] * of_end),
-        past_scores=list(past[:, 1] * of_end),
-    )
-    return assemble(name, grid, [Row(state=1.0, time=grid[:-1], evaluated=first), stage], output)
+    return with_freedoms(times, INFORMED, "srk_third_order_informed", evaluate_twice, variances)

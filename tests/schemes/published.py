@@ -293,6 +293,19 @@ def ddim(step, eta):
     return mp.sqrt(after) * clean + mp.sqrt(1 - after - fresh**2) * epsilon + fresh * step.xi[0]
 
 
+def analytic_ddpm(step, variance):
+    """Bao et al. 2022, eq. (2) and Theorem 1 with DDPM's λ_n; their Γ is E|s|²/d, of data of one variance here."""
+    s, t = step.s, step.t
+    before, after = sigma(s) ** 2, sigma(t) ** 2  # their β̄_n and β̄_{n−1}
+    kept = alpha(s) ** 2 / alpha(t) ** 2  # α_n
+    fresh = after / before * (1 - kept)  # λ_n²
+    gamma = 1 / (alpha(s) ** 2 * mp.mpf(variance) + before)
+    best = fresh + (mp.sqrt(before / kept) - mp.sqrt(after - fresh)) ** 2 * (1 - before * gamma)
+    clean = (step.y + before * step.score(step.y, s)) / alpha(s)
+    mean = alpha(t) * clean + mp.sqrt(after - fresh) * (step.y - alpha(s) * clean) / mp.sqrt(before)
+    return mean + mp.sqrt(best) * step.xi[0]
+
+
 def li_accelerated(step, final_noise):
     a = mp.exp(-2 * (step.s - step.t))
     half = mp.sqrt((1 - a) / 2)

@@ -6,8 +6,9 @@ from orders import kl_slope, log_snr_grid
 from reference import simulate
 
 import srkverify as sv
-from srkverify.schemes import third_order
-from srkverify.schemes.third_order import Freedoms, srk_third_order, srk_third_order_fitted, with_freedoms
+from srkverify.schemes import _third_order
+from srkverify.schemes._third_order import Freedoms, with_freedoms
+from srkverify.schemes.third_order import srk_third_order, srk_third_order_fitted
 
 PAIR = sv.GaussianMixture([0.4, 0.6], [[-1.5], [1.5]], 0.25)
 
@@ -20,8 +21,8 @@ def window(steps):
 def test_parameters_of_equal_steps():
     """Solved by hand in docs/third_order.md: b = ½ − 1/√6, the own place 1 − 1/√6, c = ½ and γ = ¼ + 1/√6."""
     noise = 1.0 / np.linspace(0.4, 0.7, 31) - 1.0
-    clocks = third_order._Clocks(noise, -np.diff(noise), np.ones(30))
-    plan, h, root = third_order._plan(clocks, Freedoms(), True), clocks.lengths[15], 1.0 / np.sqrt(6.0)
+    clocks = _third_order._Clocks(noise, -np.diff(noise), np.ones(30))
+    plan, h, root = _third_order._plan(clocks, Freedoms(), np.zeros(30), True), clocks.lengths[15], 1.0 / np.sqrt(6.0)
     assert h == pytest.approx(0.01, rel=1e-12)
     found = plan.own[15] / h, plan.past[15], plan.stage[15] / h, plan.guess[15]
     np.testing.assert_allclose(found, (1.0 - root, 0.5 - root, 0.5, 0.25 + root), rtol=1e-9)

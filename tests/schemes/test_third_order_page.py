@@ -10,7 +10,9 @@ import waves
 import srkverify as sv
 from srkverify import schedules, schemes
 from srkverify.engines import gaussian
-from srkverify.schemes.third_order import FITTED, Freedoms
+from srkverify.schemes._third_order import TERMS, Freedoms
+from srkverify.schemes.third_order import FITTED, INFORMED
+from studies._league_targets import LAWS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "third_order.md").read_text(encoding="utf-8")
@@ -138,3 +140,30 @@ def test_a_wrong_digit_is_seen():
     for cell, value in (("390", 384.0), ("6e−4", 6.6e-4), ("0.04", 0.034)):
         with pytest.raises(AssertionError):
             assert_printed(cell, value)
+
+
+def test_told_variances():
+    """All of the anisotropic Gaussian, and of one mixture what takes no time."""
+    rows = {first: cells for first, *cells in table(PAGE, "| told, over fitted / over 2M |")}
+    assert set(rows) == {"overlapping", "unequal", "three_modes", "multiscale", "anisotropic", "low_rank"}
+    places = [(name, count) for name in ("exponential", "log_snr") for count in (8, 16, 32, 64)]
+    for (kind, evaluations), cell in zip(places, rows["anisotropic"], strict=True):
+        assert_told(cell, LAWS["anisotropic"].make(), kind, evaluations)
+    for kind, cell in (("exponential", rows["overlapping"][1]), ("log_snr", rows["overlapping"][5])):
+        assert_told(cell, LAWS["overlapping"].make(), kind, 16)
+
+
+def assert_told(cell, target, kind, evaluations):
+    times = grid(evaluations, kind)
+    told = schemes.srk_third_order_informed(times, sv.effective_variances(target, times))
+    others = schemes.srk_third_order_fitted(times), schemes.dpmpp_2m_sde(times)
+    own, *values = (sv.kl(target, each, absolute=1e-13, relative=1e-2).value for each in (told, *others))
+    for printed, value in zip(cell.split(" / "), values, strict=True):
+        assert_printed(printed, own / value, slack=2e-2)
+
+
+def test_terms_that_were_fitted_with_variances_told():
+    (plain, early), head = table(PAGE, "| | stage | middle |"), TERMS
+    for term, one, other in zip(head, plain[1:], early[1:], strict=True):
+        assert number(one)[0] == getattr(INFORMED, term)
+        assert number(other)[0] == getattr(INFORMED, f"{term}_early")

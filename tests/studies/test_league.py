@@ -238,6 +238,31 @@ def test_what_diffusers_has_is_compared_with_its_twin_and_has_no_place():
     assert line.endswith("3 at 8.")
 
 
+@pytest.mark.parametrize("name", sv.schemes.INFORMED)
+def test_who_is_told_is_told_of_the_law(name):
+    (row,) = study.solve(study.Cell("unimodal", "log_snr", name, 8, 6.0, 0.01))
+    assert row["kl"] < 1e-20
+    variances = sv.effective_variances(entry.LAWS["low_rank"].make(), times := entry.GRIDS["log_snr"](6.0, 0.01, 16))
+    (row,) = study.solve(study.Cell("low_rank", "log_snr", name, 16, 6.0, 0.01))
+    expected = sv.kl(entry.LAWS["low_rank"].make(), sv.schemes.INFORMED[name](times, variances), relative=1e-3)
+    assert row["kl"] == pytest.approx(expected.value, rel=1e-2)
+
+
+def test_who_is_told_has_no_place():
+    name = "analytic_ddpm"
+    rows = [*curve("ddpm", lambda n: 0.09 * n**-2.0), *curve(name, lambda n: 0.01 * n**-2.0)]
+    tables = study.fold(rows, Namespace(**{**vars(OPTIONS), "targets": ("overlapping",)}))
+    ranked = {row["scheme"]: row for row in tables["_ranking"]}
+    assert (ranked[name]["origin"], ranked[name]["won"], ranked["ddpm"]["won"]) == ("told", 0, 1)
+    said = words.report(tables, Namespace(schemes=("ddpm", name)))
+    assert {row[1]: row[0] for row in said.tables[0].rows} == {name: "", "ddpm": "1"}
+    assert said.tables[1].rows[0][2] == "ddpm 30"
+    assert any(
+        line.startswith(f"{name} at KL = 1e-04, over each pair's best that is not told") and ": 0.33 times" in line
+        for line in said.verdict
+    )
+
+
 def test_without_diffusers_a_line_says_what_to_install(monkeypatch):
     for module in (study, words):
         monkeypatch.setattr(module, "edition", lambda: "")

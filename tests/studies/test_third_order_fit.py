@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 import srkverify as sv
-from srkverify.schemes.third_order import FITTED, with_freedoms
+from srkverify.schemes._third_order import with_freedoms
+from srkverify.schemes.third_order import FITTED, INFORMED
 from studies import _third_order_fit as fit
+from studies import _third_order_fit_informed as informed
 
 
 def test_squares_of_the_deviation_add_up_to_kl():
@@ -34,3 +36,17 @@ def test_the_model_is_near_what_a_step_does():
         difference = model.at(step + shift, 0.3)[0] - model.at(step - shift, 0.3)[0]
         assert slope[index] == pytest.approx(difference / 2e-5, rel=1e-4, abs=1e-6)
     assert model.at(model.step(0.05), 0.05)[0] <= model.value
+
+
+@pytest.mark.parametrize("law", [12, 16])
+def test_a_law_beside_others_counts_whole(law):
+    """A mixture beside three narrow directions, and eight Gaussian ones."""
+    case = informed.Case(law, "exponential", 15)
+    tableau = informed.tableau(case, INFORMED)
+    expected = sv.kl(informed.LAWS[law].target, tableau, relative=1e-3).value
+    assert np.square(informed.deviation(case, tableau)).sum() == pytest.approx(expected, rel=0.03)
+
+
+def test_no_law_is_fitted_to_twice_with_one_budget():
+    assert len(set(informed.CASES)) == len(informed.CASES)
+    assert {case.law for case in informed.CASES} == set(range(len(informed.LAWS)))

@@ -1,0 +1,26 @@
+"""What some samplers are told about their data: its effective variances, :func:`srkverify.effective_variances`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from numpy.typing import ArrayLike
+
+from srkverify import _check
+from srkverify._check import Array
+
+Told = ArrayLike | Callable[[Array], ArrayLike]  # a number, (K+1,) on the grid, or a function of forward times
+
+
+def told_variances(grid: Array, variances: Told) -> Array:
+    """Return effective variances (K+1,) on a grid of times.
+
+    Raises
+    ------
+    ValueError
+        If they are not one finite number ≥ 0, or one a time.
+    """
+    found = _check.along("variances", grid, variances)
+    if found.min() < 0.0:
+        raise ValueError(f"variances must be >= 0; got {found.min():g}")
+    return found
