@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Along = ArrayLike | Callable[[Array], ArrayLike]  # a number, numbers on a grid, or a function of forward times
 
 
 def number(
@@ -71,7 +72,7 @@ def finite_array(name: str, value: ArrayLike, *, dimensions: Iterable[int] | Non
     return result
 
 
-def along(name: str, times: Array, value: ArrayLike | Callable[[Array], ArrayLike]) -> Array:
+def along(name: str, times: Array, value: Along) -> Array:
     """Return a number, an array like ``times`` (n,) or a function of them as an array (n,), or raise ``ValueError``."""
     given = finite_array(name, value(times) if callable(value) else value, dimensions=(0, 1))
     if given.ndim and given.shape != times.shape:

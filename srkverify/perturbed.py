@@ -9,21 +9,20 @@ theorems measure it, says :mod:`srkverify.divergence.score_error`. Derived in do
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from srkverify import _check
-from srkverify._check import Array
+from srkverify._check import Along, Array
 from srkverify.tableau import Tableau
 from srkverify.targets import GaussianMixture, Product, Target
 
 __all__ = ["Wavy", "linear", "noisy", "relative"]
 
 # The size of an error: a number, numbers for the steps (and stages), or a function of forward times.
-Size = ArrayLike | Callable[[Array], ArrayLike]
+Size = Along
 
 
 def relative(tableau: Tableau, size: Size) -> Tableau:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from math import inf, isfinite, isnan
 from statistics import median
 
-from srkverify.schemes import INFORMED
 from studies._league_schedulers import INSTALL, SCHEDULERS, edition
 from studies._league_targets import UNRANKED
 from studies._study import Report, Row, Table, Tables
@@ -140,7 +139,7 @@ def _verdict(pairs: Sequence[tuple[str, str]], tables: Tables, missing: Sequence
         )
     elif free:
         lines.append(f"No rival beats the best SRK-type sampler on any of {free} pairs.")
-    lines.extend(_told(pairs, reached, sides["all"]))
+    lines.extend(_told(pairs, tables, sides["all"]))
     lines.extend(_paper(everywhere))
     lines.extend(_twins(tables[""]))
     if missing:
@@ -176,12 +175,13 @@ def _over_best(
     )
 
 
-def _told(pairs: Sequence[tuple[str, str]], reached: Sequence[Row], ranked: set[str]) -> list[str]:
+def _told(pairs: Sequence[tuple[str, str]], tables: Tables, untold: set[str]) -> list[str]:
     """Say how samplers that are told the data's effective variances do against the best of those that are not."""
-    names = [name for name in INFORMED if any(row["scheme"] == name for row in reached)]
+    whom = "best that is not told the data's effective variances"
     return [
-        _over_best(pairs, reached, name, ranked, level, "best that is not told the data's effective variances")
-        for name in names
+        _over_best(pairs, tables["_reached"], row["scheme"], untold, level, whom)
+        for row in tables["_ranking"]
+        if row["origin"] == "told"
         for level in _LEVELS[1:]
     ]
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from numpy.typing import ArrayLike
-
 from srkverify import _check
-from srkverify._check import Array
+from srkverify._check import Along, Array
 
-Told = ArrayLike | Callable[[Array], ArrayLike]  # a number, (K+1,) on the grid, or a function of forward times
+Told = Along  # (K+1,) if on the grid
 
 
 def told_variances(grid: Array, variances: Told) -> Array:
